@@ -1,0 +1,68 @@
+# Every target sets up what it needs: a virtual environment from requirements.lock, and the folder for all state.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STATE := $(CURDIR)/state
+export DAGSTER_HOME := $(STATE)
+
+# make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
+DATASET ?=
+DATA_DIR ?=
+PRESET ?= fast
+CONFIG ?= {}
+ifneq ($(DATASET),)
+export MNIST_DATASET := $(DATASET)
+endif
+ifneq ($(DATA_DIR),)
+export MNIST_DATA_DIR := $(DATA_DIR)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help run dev test test-all check format bench lock clean
+
+help: ## List the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, PRESET=, CONFIG=).
+	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
+
+dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
+	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+test: $(READY) ## The quick tests.
+	$(BIN)/python -m pytest
+
+test-all: $(READY) ## All tests, the slow ones too.
+	$(BIN)/python -m pytest -m ""
+
+check: $(READY) ## Format, lint, types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code and mend what the linter can.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(READY) ## Measure everything that the README quotes (20 minutes).
+	$(BIN)/python -m benchmarks
+
+lock: $(READY) ## Resolve requirements.lock anew, for Python 3.10 to 3.13 on Linux and macOS.
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+		--generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-header --upgrade -q -o requirements.lock
+
+clean: ## Remove the virtual environment and caches; state/ (models, runs, predictions) stays.
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "Python 3.10 to 3.13 is needed, $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12"; exit 1; }
+	@echo "Setting up $(VENV) (once; downloads some gigabytes, torch being the largest)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@mkdir -p $(STATE) && ln -sfn ../dagster.yaml $(STATE)/dagster.yaml
+	@grep -qs '^DAGSTER_HOME=' .env || echo 'DAGSTER_HOME=$(STATE)' >> .env
+	@touch $@

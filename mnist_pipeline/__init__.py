@@ -1,0 +1,1 @@
+"""Digits from data to deployed model to predictions, as Dagster assets."""

@@ -1,0 +1,183 @@
+"""Getting hold of the digits: which source is tried, in which order, and the download.
+
+Reading and verifying what was got is in `ml.sources`. Run as a program, this module is the download itself: a child
+process, because torchvision's download has no time limit of its own and a child can be ended.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, get_args
+
+from mnist_pipeline.ml.digits import DigitData, Preparation
+from mnist_pipeline.ml.published import PUBLISHED
+
+Dataset = Literal["auto", "mnist", "fashion_mnist", "kmnist", "qmnist", "embedded", "images", "idx"]
+DATASETS: tuple[str, ...] = get_args(Dataset)
+CONNECT_TIMEOUT = 5.0
+
+
+class SourceUnavailable(RuntimeError):
+    """The data could not be had; the message says what was tried and what to do."""
+
+
+@dataclass(frozen=True)
+class DigitSource:
+    """What to load and from where.
+
+    dataset: "auto" is MNIST and, where `allow_embedded`, the embedded digits when MNIST cannot be had.
+    directory: IDX files or image folder of the user; downloads: where downloaded files are kept.
+    """
+
+    dataset: str
+    directory: Path | None
+    downloads: Path
+    allow_embedded: bool
+    preparation: Preparation = "ink"
+    mirrors: tuple[str, ...] = ()
+    timeout_s: float = 300.0
+    attempts: int = 2
+
+    def __post_init__(self) -> None:
+        if self.dataset not in DATASETS:
+            raise ValueError(f"unknown data set {self.dataset!r}: MNIST_DATASET is one of {', '.join(DATASETS)}")
+
+    def load(self, log: logging.Logger) -> DigitData:
+        """The data, verified. Raises BadSource, BadIdx or SourceUnavailable; never returns something else."""
+        from mnist_pipeline.ml import sources
+
+        if self.dataset == "embedded":
+            return sources.read_embedded()
+        if self.dataset == "images":
+            return sources.read_image_folder(self._own_directory(), self.preparation)
+        if self.dataset == "idx":
+            return sources.read_idx_directory(self._own_directory(), self.preparation)
+        if self.dataset != "auto":
+            return self._published(self.dataset, log)
+        try:
+            return self._published("mnist", log)
+        except SourceUnavailable as error:
+            if not self.allow_embedded:
+                raise
+            return self._fall_back(error, log)
+
+    def _own_directory(self) -> Path:
+        if self.directory is None:
+            raise SourceUnavailable(f"MNIST_DATASET={self.dataset} needs MNIST_DATA_DIR, the folder to read")
+        return self.directory
+
+    def _published(self, dataset: str, log: logging.Logger) -> DigitData:
+        """The user's folder when one is set, else the download. A folder that is bad is an error, not a reason
+        to look elsewhere."""
+        from mnist_pipeline.ml import sources
+
+        if self.directory is not None:
+            return sources.read_published(self.directory, dataset)
+        target = self.downloads / dataset
+        if not sources.has_idx_files(target):
+            log.info(f"downloading {dataset} to {target} (at most {self.timeout_s:.0f} s)")
+            download(dataset, target, self.mirrors, self.timeout_s, self.attempts)
+        return sources.read_published(target, dataset)
+
+    def _fall_back(self, error: SourceUnavailable, log: logging.Logger) -> DigitData:
+        from mnist_pipeline.ml import sources
+
+        log.warning(
+            "\n" + "!" * 78 + f"\nMNIST COULD NOT BE HAD: {error}\n"
+            "Going on with 1,797 small embedded digits instead. Do not judge a model by them.\n"
+            "Set MNIST_DATA_DIR to a folder with the four MNIST files for the real thing.\n" + "!" * 78
+        )
+        data = sources.read_embedded()
+        return replace(data, origin=replace(data.origin, fallback=True))
+
+
+def download(
+    dataset: str, target: Path, mirrors: Sequence[str] = (), timeout_s: float = 300.0, attempts: int = 2
+) -> None:
+    """Fetch the files of a published data set with torchvision; appears in `target` whole or not at all."""
+    deadline, reason = time.monotonic() + timeout_s, ""
+    for attempt in range(attempts):
+        time.sleep(attempt)  # the first at once
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        child = [sys.executable, "-m", "mnist_pipeline.acquire", dataset, str(target), *mirrors]
+        try:
+            ended = subprocess.run(child, capture_output=True, text=True, timeout=left, check=False)
+        except subprocess.TimeoutExpired:
+            reason = f"the download took longer than {timeout_s:.0f} s"
+            break
+        if ended.returncode == 0:
+            return
+        reason = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
+        if ended.returncode == UNREACHABLE:
+            break
+    raise SourceUnavailable(
+        f"{dataset} was not downloaded: {reason}. Set MNIST_DATA_DIR to a folder with its IDX files, "
+        f"or MNIST_MIRROR to a mirror that can be reached"
+    )
+
+
+UNREACHABLE = 3
+
+
+def _reachable(mirror: str) -> bool:
+    """Whether anything listens at the mirror. Behind a proxy nobody can tell, so the download itself decides."""
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    if getproxies():
+        return True
+    parts = urlsplit(mirror)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT).close()
+    except OSError:
+        return False
+    return True
+
+
+def _fetch(dataset: str, target: Path, mirrors: Sequence[str]) -> None:
+    """The child process: every file from the first mirror that gives it whole, then one rename."""
+    import socket
+    import tempfile
+
+    published = PUBLISHED[dataset]
+    reachable = [mirror for mirror in mirrors or published.mirrors if _reachable(mirror)]
+    if not reachable:
+        print(f"no mirror can be reached ({', '.join(mirrors or published.mirrors)})", file=sys.stderr)
+        raise SystemExit(UNREACHABLE)
+    from torchvision.datasets.utils import download_url
+
+    socket.setdefaulttimeout(CONNECT_TIMEOUT * 4)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
+        for _, archive, md5 in published.files:
+            _first_whole(download_url, reachable, folder, archive, md5)
+        whole = Path(folder) / "whole"
+        whole.mkdir()
+        for _, archive, _ in published.files:
+            (Path(folder) / archive).rename(whole / archive)
+        os.rename(whole, target)
+
+
+def _first_whole(download_url, mirrors: Sequence[str], folder: str, archive: str, md5: str) -> None:  # noqa: ANN001
+    faults = []
+    for mirror in mirrors:
+        try:
+            download_url(mirror.rstrip("/") + "/" + archive, folder, archive, md5)
+            return
+        except (OSError, RuntimeError, ValueError) as error:
+            faults.append(f"{mirror}: {error}")
+    print("; ".join(faults).replace("\n", " "), file=sys.stderr)
+    raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    _fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

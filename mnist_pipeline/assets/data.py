@@ -1,0 +1,141 @@
+"""Getting the digits and cutting them into train, validation and test."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import dagster as dg
+import numpy as np
+from pydantic import Field
+
+from mnist_pipeline.assets.checks import advisory, blocking, verdict
+from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.resources import Pictures, Source
+from mnist_pipeline.code_versions import code_version
+
+SHEET = 24
+WORST_IMBALANCE = 10.0  # largest class over smallest; MNIST has 1.24
+SPLIT_TOLERANCE = 0.02
+LEAKAGE_ALLOWED = 0.01  # share of the test images that also stand in another part
+FULL_SIZE = {"mnist": 70_000, "fashion_mnist": 70_000, "kmnist": 70_000, "qmnist": 120_000, "embedded": 1_797}
+
+
+class SplitConfig(dg.Config):
+    """How the training images are cut."""
+
+    validation_share: float = Field(0.2, gt=0, lt=1, description="share of each class put aside for validation")
+    seed: int = Field(0, ge=0, description="of the choice")
+
+
+@dg.asset(
+    group_name="data",
+    kinds={"numpy"},
+    code_version=code_version("acquire.py", "ml/digits.py", "ml/idx.py", "ml/published.py", "ml/sources.py", "ml/split.py"),
+)
+def raw_mnist_data(
+    context: dg.AssetExecutionContext, source: Source, pictures: Pictures
+) -> dg.MaterializeResult[DigitData]:
+    """Images and labels as they come, verified; the test set is the published one where there is one."""
+    data = source.open().load(context.log)
+    context.log.info(f"{len(data):,} images from {data.origin.source}")
+    return _result("raw_mnist_data", data, pictures)
+
+
+@dg.asset(group_name="data", kinds={"numpy"}, code_version=code_version("ml/digits.py", "ml/split.py"))
+def processed_mnist_data(
+    config: SplitConfig, raw_mnist_data: DigitData, pictures: Pictures
+) -> dg.MaterializeResult[DigitData]:
+    """A stratified split of the training images, and the test set untouched. Pixels stay as they are, uint8."""
+    from mnist_pipeline.ml.split import count_duplicates, split_digits
+
+    data = split_digits(raw_mnist_data, config.validation_share, config.seed)
+    shared = {f"test_images_also_in_{part}": count for part, count in count_duplicates(data).items()}
+    return _result("processed_mnist_data", data, pictures, **shared)
+
+
+IS_COMPLETE = blocking(raw_mnist_data, "is_complete", "as many images as the data set is known to have")
+LABELS_ARE_VALID = blocking(raw_mnist_data, "labels_are_valid", "0 to classes - 1")
+CLASSES_ARE_BALANCED = advisory(raw_mnist_data, "classes_are_balanced", "largest class over smallest")
+IS_WHAT_WAS_ASKED_FOR = advisory(raw_mnist_data, "is_what_was_asked_for", "not the embedded fallback")
+
+
+@dg.multi_asset_check(specs=[IS_COMPLETE, LABELS_ARE_VALID, CLASSES_ARE_BALANCED, IS_WHAT_WAS_ASKED_FOR])
+def raw_data_checks(raw_mnist_data: DigitData) -> Iterable[dg.AssetCheckResult]:
+    """Whether the data is all there and can be learned from."""
+    data, origin = raw_mnist_data, raw_mnist_data.origin
+    wanted = FULL_SIZE.get(origin.dataset)
+    yield verdict(IS_COMPLETE, wanted in (None, len(data)), images=len(data), expected=wanted or "any")
+    highest, classes = max(int(part.labels.max()) for part in data.parts.values()), len(origin.class_names)
+    yield verdict(LABELS_ARE_VALID, highest < classes, highest=highest, classes=classes)
+    counts = np.sum([_counts(data, part) for part in data.parts], axis=0)
+    imbalance = float(counts.max() / max(1, counts.min()))
+    yield verdict(
+        CLASSES_ARE_BALANCED, imbalance <= WORST_IMBALANCE, imbalance=imbalance, allowed=WORST_IMBALANCE
+    )
+    yield verdict(IS_WHAT_WAS_ASKED_FOR, not origin.fallback, source=origin.source)
+
+
+SPLIT_IS_STRATIFIED = blocking(processed_mnist_data, "split_is_stratified", "the same share of each class")
+SPLIT_IS_IN_PROPORTION = blocking(
+    processed_mnist_data, "split_is_in_proportion", "nothing lost between raw and processed", also=["raw_mnist_data"]
+)
+NOTHING_LEAKS = blocking(processed_mnist_data, "nothing_leaks", "test images that also stand elsewhere")
+
+
+@dg.multi_asset_check(specs=[SPLIT_IS_STRATIFIED, SPLIT_IS_IN_PROPORTION, NOTHING_LEAKS])
+def processed_data_checks(
+    processed_mnist_data: DigitData, raw_mnist_data: DigitData
+) -> Iterable[dg.AssetCheckResult]:
+    """Whether validation looks like training, and whether the test is really unseen."""
+    from mnist_pipeline.ml.split import count_duplicates
+
+    data = processed_mnist_data
+    train, validation = _counts(data, "train"), _counts(data, "validation")
+    gap = float(np.abs(train / train.sum() - validation / validation.sum()).max())
+    yield verdict(SPLIT_IS_STRATIFIED, gap <= SPLIT_TOLERANCE, largest_gap=gap, allowed=SPLIT_TOLERANCE)
+    yield verdict(
+        SPLIT_IS_IN_PROPORTION,
+        len(data) == len(raw_mnist_data) and len(data["test"]) == len(raw_mnist_data["test"]),
+        validation_share=float(validation.sum() / (train.sum() + validation.sum())),
+        lost=len(raw_mnist_data) - len(data),
+    )
+    leaked = count_duplicates(data)
+    share = sum(leaked.values()) / len(data["test"])
+    yield verdict(NOTHING_LEAKS, share <= LEAKAGE_ALLOWED, share=share, allowed=LEAKAGE_ALLOWED, **leaked)
+
+
+def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.MaterializeResult[DigitData]:
+    from mnist_pipeline.ml import plots
+
+    book, names, first = pictures.open(), data.origin.class_names, data["train"]
+    counts = {part: _counts(data, part).tolist() for part in data.parts}
+    digest = data.digest()
+    metadata: dict[str, Any] = {
+        "source": data.origin.source,
+        "dataset": data.origin.dataset,
+        "fallback": data.origin.fallback,
+        "images": len(data),
+        **{f"{part}_images": len(data[part]) for part in data.parts},
+        "classes": len(names),
+        "pixel_mean": float(first.images.mean() / 255),
+        "pixel_std": _std(first.images),
+        "sha256": digest,
+        "class_distribution": book.show(asset, "class_distribution", plots.class_distribution(counts, names)),
+        "samples": book.show(
+            asset,
+            "samples",
+            plots.contact_sheet(first.images[:SHEET], [names[label] for label in first.labels[:SHEET]]),
+        ),
+        **more,
+    }
+    return dg.MaterializeResult(value=data, metadata=metadata, data_version=dg.DataVersion(digest))
+
+
+def _counts(data: DigitData, part: str) -> np.ndarray:
+    return np.bincount(data[part].labels, minlength=len(data.origin.class_names))
+
+
+def _std(images: np.ndarray) -> float:
+    """Of all pixels scaled to 0..1, from their histogram: no float copy of the images."""
+    shares = np.bincount(images.ravel(), minlength=256) / images.size
+    levels = np.arange(256) / 255
+    return float(np.sqrt((shares * levels**2).sum() - (shares * levels).sum() ** 2))

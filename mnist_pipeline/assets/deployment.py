@@ -1,0 +1,176 @@
+"""Deciding what serves: every decision, also one not to deploy, is recorded in the ledger of the store."""
+
+import getpass
+from typing import Any
+
+import dagster as dg
+from pydantic import Field
+
+from mnist_pipeline.ledger import Decision, Strategy
+from mnist_pipeline.assets.launchpad import choice
+from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.ml.gate import Comparison, Verdict
+from mnist_pipeline.resources import Models
+from mnist_pipeline.store import Card, ModelStore
+from mnist_pipeline.code_versions import code_version
+
+
+ChosenStrategy = choice(Strategy, "Strategy")
+
+
+class DeploymentConfig(dg.Config):
+    """How to decide. Only `quality` passes the gate; the others say who wanted what, and why."""
+
+    strategy: ChosenStrategy = Field(  # type: ignore[valid-type]
+        ChosenStrategy("quality"), description="quality: the gate decides; manual, force, rollback: you do"
+    )
+    version: str = Field("", description="manual: the version to serve; rollback: empty is the one before")
+    reason: str = Field("", description="why; force demands it")
+    min_accuracy: float = Field(0.95, ge=0, le=1, description="test accuracy that must be exceeded")
+    minimums: dict[str, float] = Field({}, description="further test metrics that must be exceeded, yours too")
+
+
+class DeploymentRefused(dg.DagsterError):
+    """What was asked for cannot be decided; nothing was recorded."""
+
+
+@dg.asset(
+    group_name="deployment",
+    kinds={"python"},
+    code_version=code_version("ml/gate.py", "ledger.py", "store.py"),
+)
+def production_digit_classifier(
+    context: dg.AssetExecutionContext,
+    config: DeploymentConfig,
+    digit_classifier: str,
+    model_evaluation: str,
+    processed_mnist_data: DigitData,
+    models: Models,
+) -> dg.MaterializeResult[str]:
+    """A decision about what serves from now on; the value is the version that does."""
+    store = models.open()
+    before = store.current()
+    if config.strategy == "quality":
+        decision = _by_quality(store, before, digit_classifier, model_evaluation, processed_mnist_data, config)
+    else:
+        decision = _by_hand(store, before, digit_classifier, config)
+    context.log.info(f"decision {decision.number}: {decision.reason}")
+    return dg.MaterializeResult(
+        value=decision.serves,
+        data_version=dg.DataVersion(decision.serves or "nothing"),
+        metadata=_shown(decision, before),
+    )
+
+
+def _by_quality(
+    store: ModelStore,
+    before: Decision | None,
+    candidate: str,
+    report_key: str,
+    data: DigitData,
+    config: DeploymentConfig,
+) -> Decision:
+    """The gate: evidence of this model on this data, minimums exceeded, not worse than production beyond noise."""
+    from mnist_pipeline.ml.gate import check_evidence, judge
+    from mnist_pipeline.ml.metrics import scalars
+
+    report = store.report(report_key)
+    check_evidence(report, store.card(candidate).digest, data.digest())
+    minimums = {"accuracy": config.min_accuracy, **config.minimums}
+    serving = before.serves if before else None
+    comparison = _against(store, serving, candidate, data) if serving and serving != candidate else None
+    verdict = judge(scalars(report["test"]), minimums, comparison)
+    if verdict.deploy and serving == candidate:
+        verdict = Verdict(False, f"kept: {candidate} serves already and still passes the gate", verdict.evidence)
+    return _record(
+        store,
+        before,
+        config,
+        candidate,
+        verdict.reason,
+        {**verdict.evidence, "report": report_key},
+        deploy=verdict.deploy,
+    )
+
+
+def _against(store: ModelStore, serving: str, candidate: str, data: DigitData) -> Comparison | None:
+    """Both models on the same test images; a production model of other classes cannot be compared."""
+    from mnist_pipeline.ml.gate import compare
+    from mnist_pipeline.ml.predictor import Predictor
+
+    if store.card(serving).class_names != store.card(candidate).class_names:
+        return None
+    labels = [Predictor.load(store.load(name)).predict(data["test"].images).labels for name in (candidate, serving)]
+    return compare(data["test"].labels, *labels)
+
+
+def _by_hand(store: ModelStore, before: Decision | None, newest: str, config: DeploymentConfig) -> Decision:
+    """manual, force and rollback: past the gate, but never past the digests."""
+    if config.strategy == "manual":
+        chosen, reason = config.version, config.reason or "chosen by hand"
+        if not chosen:
+            raise DeploymentRefused(f"manual needs `version`; the store has: {', '.join(store.versions())}")
+    elif config.strategy == "force":
+        chosen, reason = config.version or newest, config.reason
+        if not reason.strip():
+            raise DeploymentRefused("force goes past the gate, so it needs a `reason`, which is kept in the ledger")
+    else:
+        chosen = config.version or before_that(store.decisions())
+        reason = config.reason or f"rolled back from {before.serves if before else 'nothing'}"
+    return _record(store, before, config, _known(store, chosen).name, reason, {}, deploy=True)
+
+
+def before_that(decisions: list[Decision]) -> str:
+    """The version that served before the present one was deployed. Rolling back twice goes two back."""
+    served: list[str] = []
+    for decision in decisions:
+        if decision.outcome != "deployed" or decision.serves is None:
+            continue
+        if decision.strategy == "rollback" and decision.serves in served:
+            while served[-1] != decision.serves:
+                served.pop()
+        elif not served or served[-1] != decision.serves:
+            served.append(decision.serves)
+    if len(served) < 2:
+        raise DeploymentRefused("there is nothing to roll back to: at most one version has ever served")
+    return served[-2]
+
+
+def _known(store: ModelStore, name: str) -> Card:
+    return store.card(name)
+
+
+def _record(
+    store: ModelStore,
+    before: Decision | None,
+    config: DeploymentConfig,
+    candidate: str,
+    reason: str,
+    evidence: dict[str, Any],
+    *,
+    deploy: bool,
+) -> Decision:
+    return store.decide(
+        serves=candidate if deploy else before.serves if before else None,
+        strategy=config.strategy.value,
+        outcome="deployed" if deploy else "kept",
+        candidate=candidate,
+        reason=reason,
+        evidence=evidence,
+        actor=getpass.getuser(),
+        expected=before.number if before else 0,
+    )
+
+
+def _shown(decision: Decision, before: Decision | None) -> dict[str, Any]:
+    return {
+        "decision": decision.number,
+        "outcome": decision.outcome,
+        "strategy": decision.strategy,
+        "reason": decision.reason,
+        "candidate": decision.candidate,
+        "served_before": (before.serves if before else None) or "nothing",
+        "serves_now": decision.serves or "nothing",
+        "actor": decision.actor,
+        "evidence": dg.MetadataValue.json(decision.evidence),
+    }

@@ -1,0 +1,186 @@
+"""Predicting with what is in production: a night's inbox, and single images."""
+
+import base64
+import binascii
+import hashlib
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pydantic import Field
+
+from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.production import Production, load_production
+from mnist_pipeline.resources import Mail, Models, Pictures, timezone
+from mnist_pipeline.code_versions import code_version
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CODE = code_version("inbox.py", "ml/images.py", "ml/decoding.py", "ml/array_files.py", "ml/predictor.py")
+FIRST_NIGHT = "2026-01-01"
+SHOWN = 10
+nights = dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=timezone(), end_offset=1)
+
+
+class Unpredictable(dg.DagsterError):
+    """Images that were asked for cannot be read; every one of them is named."""
+
+
+class PredictionConfig(dg.Config):
+    """Which images to predict. Without any, ten images of the test set."""
+
+    paths: list[str] = Field([], description="image files")
+    images: list[str] = Field([], description="image files as base64")
+
+
+@dg.asset(
+    group_name="prediction",
+    kinds={"parquet"},
+    deps=["production_digit_classifier"],
+    partitions_def=nights,
+    code_version=CODE,
+)
+def batch_digit_predictions(
+    context: dg.AssetExecutionContext, models: Models, mail: Mail
+) -> dg.MaterializeResult[None]:
+    """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
+    from mnist_pipeline.inbox import Inbox, Scorer, plan, score, write_tables
+
+    night, production = context.partition_key, load_production(models.open())
+    inbox = Inbox(Path(mail.inbox), mail.settle_s)
+    files = inbox.claim(night, over=datetime.now(mail.zone()) >= _end(night, mail))
+    card = production.card
+    scorer = Scorer(
+        production.predictor, tuple(card.class_names), _preparation(card.preparation), card.name, production.decision.number
+    )
+    folder, out = inbox.night(night), Path(mail.predictions)
+    predictions, quarantine = out / f"{night}.parquet", out / "quarantine" / f"{night}.parquet"
+    scored = (score(folder, shard, scorer) for shard in plan(folder, files))
+    rows, refused = write_tables(scored, scorer, predictions, quarantine)
+    context.log.info(
+        f"{night}: {rows:,} predictions, {refused:,} quarantined of {len(files):,} files, by {card.name}"
+        if files
+        else f"{night}: the inbox {inbox.folder} was empty, so the table is empty"
+    )
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(_sha256(predictions)),
+        metadata={
+            **_answered_by(production),
+            "files": len(files),
+            "predictions": rows,
+            "quarantined": refused,
+            "empty_inbox": not files,
+            "still_waiting": len(inbox.waiting()),
+            "table": dg.MetadataValue.path(str(predictions)),
+            "quarantine": dg.MetadataValue.path(str(quarantine)),
+            "inbox": dg.MetadataValue.path(str(inbox.folder)),
+            **_summary(predictions, quarantine),
+        },
+    )
+
+
+@dg.asset(group_name="prediction", kinds={"python"}, deps=["production_digit_classifier"], code_version=CODE)
+def digit_predictions(
+    config: PredictionConfig, processed_mnist_data: DigitData, models: Models, pictures: Pictures
+) -> dg.MaterializeResult[list[dict[str, Any]]]:
+    """Single images through the same front door and the same predictor as the nightly batch."""
+    import numpy as np
+
+    from mnist_pipeline.ml import plots
+
+    production = load_production(models.open())
+    names = tuple(production.card.class_names)
+    if config.paths or config.images:
+        given = _read(config, production)
+    else:
+        given = {f"test image {i}": image for i, image in enumerate(processed_mnist_data["test"].images[:SHOWN])}
+    seen = {name: image for name, image in given.items() if image is not None}
+    pixels = np.stack(list(seen.values())) if seen else np.zeros((0, 28, 28), np.uint8)
+    found = production.predictor.predict(pixels)
+    answers = dict(zip(seen, zip(found.labels, found.probabilities, strict=True), strict=True))
+    rows = [_answer(name, answers.get(name), names) for name in given]
+    picture = plots.answers(pixels[:SHOWN], found.probabilities[:SHOWN], names)
+    return dg.MaterializeResult(
+        value=[{**row, "model_version": production.card.name, "decision": production.decision.number} for row in rows],
+        metadata={
+            **_answered_by(production),
+            "predictions": len(rows),
+            "source": "run configuration" if config.paths or config.images else "first images of the test set",
+            "answers": dg.MetadataValue.table(
+                [dg.TableRecord({"image": r["image"], "label": r["label"] or "no digit", "confidence": r["confidence"] or 0.0}) for r in rows]
+            ),
+            "what_the_network_saw": pictures.open().show("digit_predictions", "answers", picture),
+        },
+    )
+
+
+def _read(config: PredictionConfig, production: Production) -> "dict[str, np.ndarray | None]":
+    """Name -> what the network will see, None where there is no digit. Raises Unpredictable listing every fault."""
+    from mnist_pipeline.ml.images import UnreadableImage, read_image
+
+    seen: dict[str, np.ndarray | None] = {}
+    faults = []
+    for name, fetch in _sources(config).items():
+        try:
+            seen[name] = read_image(fetch(), _preparation(production.card.preparation))
+        except (UnreadableImage, OSError, binascii.Error) as error:
+            faults.append(f"{name}: {error}")
+    if faults:
+        raise Unpredictable("these images cannot be predicted:\n" + "\n".join(faults))
+    return seen
+
+
+def _sources(config: PredictionConfig) -> dict[str, Any]:
+    paths = {path: Path(path).expanduser().read_bytes for path in config.paths}
+    encoded = {
+        f"image {i + 1}": (lambda text=text: base64.b64decode(text, validate=True))
+        for i, text in enumerate(config.images)
+    }
+    return {**paths, **encoded}
+
+
+def _answer(name: str, answer: "tuple[int, np.ndarray] | None", names: tuple[str, ...]) -> dict[str, Any]:
+    if answer is None:
+        return {"image": name, "label": None, "confidence": None, "probabilities": None}
+    label, probabilities = answer
+    shares = {each: float(share) for each, share in zip(names, probabilities, strict=True)}
+    return {"image": name, "label": names[label], "confidence": shares[names[label]], "probabilities": shares}
+
+
+def _answered_by(production: Production) -> dict[str, Any]:
+    return {"model_version": production.card.name, "decision": production.decision.number}
+
+
+def _summary(predictions: Path, quarantine: Path) -> dict[str, Any]:
+    """Counts a label and the first reasons, read back from the tables so that they say what is really there."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(predictions, columns=["label", "confidence"])
+    counts = {(c["values"] or "no digit"): c["counts"] for c in pc.value_counts(table["label"]).to_pylist()}
+    reasons = pq.ParquetFile(quarantine).read().slice(0, SHOWN).to_pylist()
+    mean = pc.mean(table["confidence"]).as_py()
+    return {
+        "labels": dg.MetadataValue.json(dict(sorted(counts.items()))),
+        **({"mean_confidence": mean} if mean is not None else {}),
+        **({"quarantine_reasons": dg.MetadataValue.json({r["file"]: r["reason"] for r in reasons})} if reasons else {}),
+    }
+
+
+def _end(night: str, mail: Mail) -> datetime:
+    day = datetime.strptime(night, "%Y-%m-%d") + timedelta(days=1)
+    return day.replace(tzinfo=mail.zone())
+
+
+def _preparation(name: str) -> Any:
+    return name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

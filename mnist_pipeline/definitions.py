@@ -1,0 +1,44 @@
+"""The code location: every asset, check, job and resource, in one Definitions object."""
+
+import os
+from collections.abc import Mapping
+
+import dagster as dg
+
+from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
+from mnist_pipeline.automation import JOBS
+from mnist_pipeline.console import brief_logger
+from mnist_pipeline.resources import dev_resources, prod_resources
+
+RESOURCES = {"dev": dev_resources, "prod": prod_resources}
+
+
+def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
+    """The definitions for MNIST_PIPELINE_ENV. Raises ValueError for an environment that does not exist."""
+    name = env.get("MNIST_PIPELINE_ENV") or "dev"
+    if name not in RESOURCES:
+        raise ValueError(f"unknown environment {name!r}: MNIST_PIPELINE_ENV is one of {', '.join(RESOURCES)}")
+    return dg.Definitions(
+        assets=[
+            data.raw_mnist_data,
+            data.processed_mnist_data,
+            model.digit_classifier,
+            evaluation.model_evaluation,
+            deployment.production_digit_classifier,
+            prediction.batch_digit_predictions,
+            prediction.digit_predictions,
+        ],
+        asset_checks=[
+            data.raw_data_checks,
+            data.processed_data_checks,
+            model.model_checks,
+            evaluation.evaluation_checks,
+        ],
+        jobs=JOBS,
+        resources=RESOURCES[name](env),
+        loggers={"console": dg.colored_console_logger, "brief": brief_logger},
+        executor=dg.in_process_executor,
+    )
+
+
+defs = build_definitions()

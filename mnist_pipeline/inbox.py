@@ -1,0 +1,290 @@
+"""A night's work: the files that arrived, cut into shards of bounded size, scored one by one into two tables.
+
+Files in the inbox are claimed for a night by moving them under claimed/<night>/: what still lies in the inbox is
+what waits. The model that scores and the schedule that starts it are not chosen here.
+"""
+
+import fcntl
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mnist_pipeline.ml.array_files import BadArray, count_rows, is_array, read_rows
+from mnist_pipeline.ml.digits import SIDE, Preparation
+from mnist_pipeline.ml.images import UnreadableImage, prepare, read_image
+from mnist_pipeline.ml.predictor import Predictor
+from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
+
+CLAIMED = "claimed"
+CLOSED = ".closed"
+UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".swp")
+FILES_A_SHARD, ROWS_A_SHARD = 1_000, 10_000
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A bounded part of a night: up to 1,000 image files, or up to 10,000 rows of one array file.
+
+    files: paths below the night's folder. sha256: of an array file, which is read once for it and not once a shard.
+    """
+
+    files: tuple[str, ...]
+    begin: int = 0
+    end: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Two tables: what was predicted, and what could not be read with the reason."""
+
+    predictions: pa.Table
+    quarantine: pa.Table
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Who answers: the predictor with what each row must say about it."""
+
+    predictor: Predictor
+    class_names: tuple[str, ...]
+    preparation: Preparation
+    version: str
+    decision: int
+
+    def schema(self) -> pa.Schema:
+        """One row an image; label and confidence are null where there is no digit on it."""
+        return pa.schema(
+            [
+                ("file", pa.string()),
+                ("row", pa.int64()),
+                ("sha256", pa.string()),
+                ("label", pa.string()),
+                ("confidence", pa.float32()),
+                *((f"p_{name}", pa.float32()) for name in self.class_names),
+                ("model_version", pa.string()),
+                ("decision", pa.int64()),
+            ]
+        )
+
+
+QUARANTINE = pa.schema([("file", pa.string()), ("sha256", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True)
+class Inbox:
+    """The folder that people and programs drop images into.
+
+    settle_s: a file that changed less than this long ago may still be written, and waits for the next night.
+    """
+
+    folder: Path
+    settle_s: float = 5.0
+
+    def night(self, night: str) -> Path:
+        """Where the files of a night lie once they are claimed."""
+        return self.folder / CLAIMED / night
+
+    def waiting(self) -> list[Path]:
+        """Files that nobody has claimed yet, below the inbox, in order of name."""
+        return [path for path in _files(self.folder) if path.relative_to(self.folder).parts[0] != CLAIMED]
+
+    def is_unused(self) -> bool:
+        """Whether nothing waits here and no night has claimed anything yet."""
+        return not self.waiting() and not _files(self.folder / CLAIMED)
+
+    def claim(self, night: str, *, over: bool) -> list[str]:
+        """Move what is ready into the night and return all of the night's files, in order.
+
+        over: the day has ended, so that this claim closes the night: a rerun finds the same files, and what comes
+        later belongs to a later night. A killed claim is completed by the next.
+        """
+        folder = self.night(night)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.folder / CLAIMED):
+            if not (folder / CLOSED).exists():
+                for path in self.waiting():
+                    if self._ready(path):
+                        _move(path, folder / path.relative_to(self.folder))
+                if over:
+                    (folder / CLOSED).touch()
+        return [str(path.relative_to(folder)) for path in _files(folder)]
+
+    def _ready(self, path: Path) -> bool:
+        try:
+            return time.time() - path.stat().st_mtime >= self.settle_s
+        except FileNotFoundError:  # its owner took it back
+            return False
+
+
+def plan(folder: Path, files: Sequence[str]) -> Iterator[Shard]:
+    """Shards in a fixed order: first the images, then every array file."""
+    images = [name for name in files if not is_array(name)]
+    for at in range(0, len(images), FILES_A_SHARD):
+        yield Shard(tuple(images[at : at + FILES_A_SHARD]))
+    for name in files:
+        if is_array(name):
+            yield from _plan_array(folder, name)
+
+
+def score(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
+    """One shard, from files to rows: the unit that an engine may spread over processes or machines."""
+    if shard.sha256:
+        return _score_array(folder, shard, scorer)
+    return _score_images(folder, shard, scorer)
+
+
+def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, quarantine: Path) -> tuple[int, int]:
+    """Both Parquet files of a night, a row group a shard; they replace those of an earlier run when all is written."""
+    rows, refused = 0, 0
+    with _replacing(predictions) as good, _replacing(quarantine) as bad:
+        with pq.ParquetWriter(good, scorer.schema()) as answers, pq.ParquetWriter(bad, QUARANTINE) as faults:
+            for each in scored:
+                answers.write_table(each.predictions)
+                faults.write_table(each.quarantine)
+                rows, refused = rows + len(each.predictions), refused + len(each.quarantine)
+    return rows, refused
+
+
+def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
+    names, sums, images, faults = [], [], [], []
+    for name in shard.files:
+        data = (folder / name).read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        try:
+            _check_suffix(name)
+            images.append(read_image(data, scorer.preparation))
+            names.append(name)
+            sums.append(digest)
+        except UnreadableImage as error:
+            faults.append((name, digest, str(error)))
+    return Scored(_rows(names, [0] * len(names), sums, images, scorer), _faults(faults))
+
+
+def _score_array(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
+    (name,) = shard.files
+    try:
+        pixels = read_rows(folder / name, shard.begin, shard.end)
+        images = [prepare(image, scorer.preparation) for image in pixels]
+    except BadArray as error:
+        return Scored(_rows([], [], [], [], scorer), _faults([(name, shard.sha256, str(error))]))
+    count = len(images)
+    rows = range(shard.begin, shard.begin + count)
+    return Scored(_rows([name] * count, rows, [shard.sha256] * count, images, scorer), _faults([]))
+
+
+def _rows(
+    names: Sequence[str],
+    rows: Sequence[int],
+    sums: Sequence[str],
+    images: Sequence[np.ndarray | None],
+    scorer: Scorer,
+) -> pa.Table:
+    seen = np.array([image is not None for image in images], bool)
+    pixels = np.stack([image for image in images if image is not None] or [np.zeros((SIDE, SIDE), np.uint8)])
+    found = scorer.predictor.predict(pixels[: seen.sum()])
+    count = len(images)
+    probabilities = np.full((count, len(scorer.class_names)), np.nan, np.float32)
+    confidence = np.full(count, np.nan, np.float32)
+    probabilities[seen], confidence[seen] = found.probabilities, found.confidence
+    labels = np.full(count, None, object)
+    labels[seen] = np.asarray(scorer.class_names, object)[found.labels]
+    blank = ~seen
+    columns = [
+        pa.array(names, pa.string()),
+        pa.array(rows, pa.int64()),
+        pa.array(sums, pa.string()),
+        pa.array(labels, pa.string()),
+        pa.array(confidence, pa.float32(), mask=blank),
+        *(pa.array(column, pa.float32(), mask=blank) for column in probabilities.T),
+        pa.repeat(pa.scalar(scorer.version, pa.string()), count),
+        pa.repeat(pa.scalar(scorer.decision, pa.int64()), count),
+    ]
+    return pa.table(columns, schema=scorer.schema())
+
+
+def _faults(faults: Sequence[tuple[str, str, str]]) -> pa.Table:
+    columns = list(zip(*faults, strict=True)) or [(), (), ()]
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=QUARANTINE)
+
+
+def _check_suffix(name: str) -> None:
+    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+        raise UnreadableImage(
+            f"the file type {Path(name).suffix or '(none)'} is not read; drop {', '.join(sorted(IMAGE_SUFFIXES))}, "
+            f".npy or IDX files"
+        )
+
+
+def _plan_array(folder: Path, name: str) -> Iterator[Shard]:
+    """At least one shard, so that an array which cannot be read still comes to somebody's notice."""
+    digest = _sha256(folder / name)
+    try:
+        count = count_rows(folder / name)
+    except BadArray:
+        count = 1  # scoring it says what is wrong
+    for begin in range(0, max(1, count), ROWS_A_SHARD):
+        yield Shard((name,), begin, min(begin + ROWS_A_SHARD, count), digest)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    """Plain files below a folder that are not hidden, not links and not named as unfinished, sorted."""
+    found = []
+    for at, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        kept = (name for name in names if not name.startswith(".") and not name.endswith(UNFINISHED))
+        found += [path for name in kept if not (path := Path(at, name)).is_symlink() and path.is_file()]
+    return sorted(found)
+
+
+def _move(path: Path, target: Path) -> None:
+    """A name that the night already has gets a number, so that no file replaces another."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    free = target
+    while free.exists():
+        number += 1
+        free = target.with_name(f"{target.stem}~{number}{target.suffix}")
+    try:
+        path.rename(free)
+    except FileNotFoundError:  # its owner took it back
+        return
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One claim at a time; a killed one lets go of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """A temporary file that takes the place of `path` once it is whole and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)

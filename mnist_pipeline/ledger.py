@@ -1,0 +1,162 @@
+"""The ledger: every decision about production, numbered, each holding the digest of the one before.
+
+Here: what a decision is, how one is appended, and the proof that none was changed.
+Not here: the versions decided on (`model_versions.py`), and what makes a model worth deploying (`ml/`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
+
+from mnist_pipeline.blobs import BlobExists, BlobStore
+from mnist_pipeline.sealed import seal, sha256, unseal
+
+Strategy = Literal["quality", "manual", "force", "rollback"]
+Outcome = Literal["deployed", "kept"]
+_KEY = re.compile(r"decisions/(?!0{8})([0-9]{8})\.json")
+
+
+class CorruptLedger(Exception):
+    """A decision cannot be read as it was written; the message names its key and what to do."""
+
+
+class LostRace(Exception):
+    """Another decision came first: `winner`. Nothing was recorded."""
+
+    def __init__(self, winner: Decision) -> None:
+        super().__init__(winner)
+        self.winner = winner
+
+    def __str__(self) -> str:
+        won = self.winner
+        return (
+            f"decision {won.number} was made first: {won.strategy} by {won.actor}, {won.outcome}, production "
+            f"serves {won.serves} ({won.reason}). Yours was not recorded; if it is still right after that, "
+            f"decide again with expected={won.number}"
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What production serves from here on, and why."""
+
+    number: int  # from 1, without gaps
+    serves: str | None  # the version in production; None while nothing has been deployed
+    card_digest: (
+        str  # sha256 of that version's card.json, "" without a version: a card changed later is noticed
+    )
+    strategy: Strategy
+    outcome: Outcome  # "kept": the candidate was not taken, `serves` is as before
+    candidate: str | None
+    reason: str
+    evidence: dict[str, Any]
+    actor: str
+    time: str  # ISO 8601, UTC
+    previous: str  # sha256 of the bytes of decision `number` - 1; "" for the first
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Decisions as blobs: to append is to create the next number, so of two racers one wins."""
+
+    blobs: BlobStore
+
+    def numbers(self) -> list[int]:
+        """The numbers of all decisions, ascending."""
+        found = (_KEY.fullmatch(key) for key in self.blobs.list("decisions/"))
+        return [int(match[1]) for match in found if match]
+
+    def read(self, number: int) -> Decision:
+        """One decision. Raises BlobMissing, CorruptLedger."""
+        return _opened(number, self.blobs.read(_key(number)))
+
+    def newest(self) -> Decision | None:
+        """The decision that production follows; None before the first. Raises CorruptLedger."""
+        numbers = self.numbers()
+        return self.read(numbers[-1]) if numbers else None
+
+    def append(self, draft: Decision) -> Decision:
+        """Record `draft`; its `previous` and, if production is kept, its `card_digest` are filled in here.
+
+        Raises LostRace when the number is taken, ValueError for a draft at odds with itself or the ledger.
+        """
+        _check(draft)
+        newest = max(self.numbers(), default=0)
+        if newest >= draft.number:
+            raise LostRace(self.read(newest))
+        if newest < draft.number - 1:
+            raise ValueError(f"expected={draft.number - 1}, but the newest decision is {newest}: look again")
+        data = seal(self._chained(draft))
+        try:
+            self.blobs.create(_key(draft.number), data)
+        except BlobExists:
+            # The same bytes are our own: a create whose answer the network lost, and that was sent again.
+            if self.blobs.read(_key(draft.number)) != data:
+                raise LostRace(self.read(draft.number)) from None
+        return _opened(draft.number, data)
+
+    def problems(self) -> list[str]:
+        """What is wrong with the chain: decisions missing, changed or out of place; [] if it is whole."""
+        found = [f"{key} is no decision" for key in self.blobs.list("decisions/") if not _KEY.fullmatch(key)]
+        last, before = 0, ""  # the sha256 of the decision before
+        for number in self.numbers():
+            if number > last + 1:
+                found.append(f"missing: {_key(last + 1)}" + f" to {_key(number - 1)}" * (number > last + 2))
+            data = self.blobs.read(_key(number))
+            try:
+                if _opened(number, data).previous != before and number == last + 1:
+                    found.append(f"{_key(number)} does not follow {_key(last)}: one of them was replaced")
+            except CorruptLedger as error:
+                found.append(str(error))
+            last, before = number, sha256(data)
+        return found
+
+    def _chained(self, draft: Decision) -> Decision:
+        """`draft` bound to the decision before it."""
+        before = draft.number - 1
+        if draft.outcome == "kept":
+            serves, digest = None, ""
+            if before:
+                serves, digest = (newest := self.read(before)).serves, newest.card_digest
+            if draft.serves != serves:
+                raise ValueError(
+                    f"'kept' leaves production as it is: serves={serves!r}, not {draft.serves!r}"
+                )
+            # Carried over, not computed anew: a card that was changed since must not become the accepted one.
+            draft = replace(draft, card_digest=digest)
+        return replace(draft, previous=sha256(self.blobs.read(_key(before))) if before else "")
+
+
+def _key(number: int) -> str:
+    return f"decisions/{number:08d}.json"
+
+
+def _opened(number: int, data: bytes) -> Decision:
+    """The decision in `data`, which was read under `number`."""
+    try:
+        decision = unseal(Decision, data)
+        if decision.number != number:
+            raise ValueError(f"it is decision {decision.number}")
+    except ValueError as error:
+        raise CorruptLedger(
+            f"{_key(number)} cannot be trusted: {error}. Restore it from a backup; until then a version can "
+            f"still be deployed past it, with expected={number} while it is the newest"
+        ) from error
+    return decision
+
+
+def _check(draft: Decision) -> None:
+    if draft.strategy not in get_args(Strategy):
+        raise ValueError(f"unknown strategy {draft.strategy!r}: it is one of {', '.join(get_args(Strategy))}")
+    if draft.outcome not in get_args(Outcome):
+        raise ValueError(f"unknown outcome {draft.outcome!r}: it is one of {', '.join(get_args(Outcome))}")
+    if draft.number < 1:
+        raise ValueError(
+            f"expected={draft.number - 1}: it is the newest decision's number, 0 before the first"
+        )
+    if not draft.reason.strip() or not draft.actor.strip():
+        raise ValueError("a decision needs a reason and an actor: say why, and who decides")
+    if draft.outcome == "deployed" and draft.serves is None:
+        raise ValueError("outcome 'deployed' needs the version that serves from now on")

@@ -1,0 +1,40 @@
+"""Random changes to a batch of training images, as tensor operations on the whole batch."""
+
+import torch
+import torch.nn.functional as F
+
+from mnist_pipeline.ml.config import ModelConfig
+
+
+def augment(images: torch.Tensor, config: ModelConfig, generator: torch.Generator) -> torch.Tensor:
+    """uint8 [N, 28, 28] -> uint8 or float of the same shape, values 0..255; black fills in from outside."""
+    if config.rotation or config.scale or config.shear:
+        images = _affine(images, config, generator)
+    return _shift(images, config.shift, generator) if config.shift else images
+
+
+def _shift(images: torch.Tensor, pixels: int, generator: torch.Generator) -> torch.Tensor:
+    """The whole batch by one random offset: a view of a padded copy, so it costs next to nothing."""
+    down, right = torch.randint(0, 2 * pixels + 1, (2,), generator=generator).tolist()
+    height, width = images.shape[1:]
+    return F.pad(images, (pixels,) * 4)[:, down : down + height, right : right + width]
+
+
+def _affine(images: torch.Tensor, config: ModelConfig, generator: torch.Generator) -> torch.Tensor:
+    """Every image by a rotation, scales and a shear of its own."""
+
+    def uniform(bound: float) -> torch.Tensor:
+        return (torch.rand(len(images), generator=generator) * 2 - 1) * bound
+
+    angle = torch.deg2rad(uniform(config.rotation))
+    across, down, shear = 1 + uniform(config.scale), 1 + uniform(config.scale), uniform(config.shear)
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    zero = torch.zeros_like(angle)
+    rows = [
+        torch.stack([cos * across, (shear * cos - sin) * down, zero], 1),
+        torch.stack([sin * across, (shear * sin + cos) * down, zero], 1),
+    ]
+    maps = torch.stack(rows, 1).to(images.device)
+    pixels = images.unsqueeze(1).float()
+    grid = F.affine_grid(maps, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, align_corners=False).squeeze(1)

@@ -1,0 +1,74 @@
+"""Every choice that makes one trained model different from another, and the two presets.
+
+The order of the fields is the order in which the Dagster launchpad shows them.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Preset = Literal["fast", "accurate"]
+
+
+class ModelConfig(BaseModel):
+    """Architecture, training and augmentation of one `DigitCNN`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    # architecture
+    width_1: int = Field(16, ge=1, le=1024, description="channels of the first convolution")
+    width_2: int = Field(32, ge=1, le=1024, description="channels of the second convolution")
+    width_3: int = Field(64, ge=1, le=1024, description="channels of the third convolution")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped before the classifier")
+
+    # optimisation
+    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam, or sgd with momentum")
+    learning_rate: float = Field(0.01, gt=0, description="peak learning rate")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle", description="one_cycle (Smith 2018), cosine decay, or constant"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; Adam's kinds do not read it")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled in adamw, L2 in adam and sgd")
+    batch_size: int = Field(256, ge=2, description="images a step, at most a 16th of the training images")
+    epochs: int = Field(2, ge=1, description="passes over the training images")
+    min_steps: int = Field(0, ge=0, description="small data: as many epochs as it takes to make this many steps")
+    label_smoothing: float = Field(0.05, ge=0, lt=1, description="probability spread over the other classes")
+    ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0 is off")
+
+    # augmentation
+    shift: int = Field(2, ge=0, le=13, description="every batch is moved by up to this many pixels each way")
+    rotation: float = Field(0.0, ge=0, le=180, description="every image is turned by up to this many degrees")
+    scale: float = Field(0.0, ge=0, lt=1, description="every image is scaled by up to this share, each axis")
+    shear: float = Field(0.0, ge=0, le=1, description="every image is sheared by up to this slope")
+
+    # when to stop, and where and how to run
+    patience: int = Field(0, ge=0, description="stop after this many epochs without a better validation loss; 0: never")
+    min_delta: float = Field(0.0, ge=0, description="a smaller gain in validation loss does not count as better")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 is autocast")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
+    seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
+
+    def label(self, accuracy: float) -> str:
+        """The readable part of a version's name: what was trained how, and its validation accuracy."""
+        widths = f"{self.width_1}x{self.width_2}x{self.width_3}"
+        return f"digitcnn-{widths}-{self.optimizer}-b{self.batch_size}-e{self.epochs}-acc{accuracy * 1e4:04.0f}"
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"min_steps": 150},
+    "accurate": {
+        "width_3": 128,
+        "epochs": 15,
+        "min_steps": 500,
+        "precision": "bfloat16",
+        "rotation": 10.0,
+        "scale": 0.1,
+        "shear": 0.1,
+        "patience": 8,
+    },
+}
+
+
+def configure(preset: Preset, **overrides: Any) -> ModelConfig:
+    """A preset with single values replaced. Raises pydantic.ValidationError naming the wrong value."""
+    return ModelConfig(**{**PRESETS[preset], **overrides})

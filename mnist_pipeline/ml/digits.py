@@ -1,0 +1,94 @@
+"""The values that flow between the data assets: labelled 28×28 images in named parts, and where they came from.
+
+Reading them from outside is in `sources`; cutting them into parts is in `split`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+SIDE = 28
+Preparation = Literal["ink", "resize"]
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """images: uint8 [N, 28, 28], light ink on black; labels: uint8 [N], indices into the class names."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.shape[1:] != (SIDE, SIDE):
+            raise ValueError(
+                f"images must be uint8 [N, {SIDE}, {SIDE}], got {self.images.dtype} {list(self.images.shape)}"
+            )
+        if self.labels.dtype != np.uint8 or self.labels.ndim != 1:
+            raise ValueError(f"labels must be uint8 [N], got {self.labels.dtype} {list(self.labels.shape)}")
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images):,} images but {len(self.labels):,} labels: one of them is cut")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> "LabeledImages":
+        """The images and labels at these row numbers."""
+        return LabeledImages(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the images came from, and how images from outside are to be prepared to look like them.
+
+    source: a sentence for people, e.g. "IDX files in /data/mnist, verified against the published digests".
+    fallback: True when this is not what was asked for first, but what could be had.
+    """
+
+    dataset: str
+    source: str
+    class_names: tuple[str, ...]
+    preparation: Preparation = "ink"
+    fallback: bool = False
+
+
+@dataclass(frozen=True)
+class DigitData:
+    """Named parts: {"train", "test"} when raw, {"train", "validation", "test"} once split."""
+
+    parts: Mapping[str, LabeledImages]
+    origin: Origin
+
+    def __getitem__(self, part: str) -> LabeledImages:
+        return self.parts[part]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts.values())
+
+    def digest(self) -> str:
+        """sha256 of the content: every part, the class names and the preparation; not of where it came from."""
+        whole = hashlib.sha256(json.dumps([self.origin.class_names, self.origin.preparation]).encode())
+        for name in sorted(self.parts):
+            whole.update(f"{name} {len(self.parts[name])}".encode())
+            whole.update(np.ascontiguousarray(self.parts[name].images))
+            whole.update(np.ascontiguousarray(self.parts[name].labels))
+        return whole.hexdigest()
+
+
+def to_tensors(data: DigitData) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and text metadata for one safetensors file."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, part in data.parts.items():
+        arrays[f"{name}.images"], arrays[f"{name}.labels"] = part.images, part.labels
+    return arrays, {"origin": json.dumps(asdict(data.origin))}
+
+
+def from_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> DigitData:
+    """The inverse of `to_tensors`."""
+    origin = json.loads(metadata["origin"])
+    names = sorted({key.rsplit(".", 1)[0] for key in arrays})
+    parts = {name: LabeledImages(arrays[f"{name}.images"], arrays[f"{name}.labels"]) for name in names}
+    return DigitData(parts, Origin(**{**origin, "class_names": tuple(origin["class_names"])}))

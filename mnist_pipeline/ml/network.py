@@ -1,0 +1,40 @@
+"""The network: uint8 pixels in, logits out. Normalisation is its first operation, so nobody else normalises."""
+
+import torch
+from torch import nn
+
+from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.digits import SIDE
+
+MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0..1
+
+
+class DigitCNN(nn.Module):
+    """Three convolutions with batch norm, the first two max-pooled, dropout, one linear layer."""
+
+    def __init__(self, config: ModelConfig, classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN * 255))
+        self.register_buffer("std", torch.tensor(STD * 255))
+        self.features = nn.Sequential(
+            *_convolution(1, config.width_1),
+            nn.MaxPool2d(2),
+            *_convolution(config.width_1, config.width_2),
+            nn.MaxPool2d(2),
+            *_convolution(config.width_2, config.width_3),
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.classifier = nn.Linear(config.width_3 * (SIDE // 4) ** 2, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images: uint8 or float 0..255 [N, 28, 28] -> logits float32 [N, classes]."""
+        pixels = (images.unsqueeze(1).float() - self.mean) / self.std
+        return self.classifier(self.dropout(self.features(pixels).flatten(1))).float()
+
+
+def _convolution(channels_in: int, channels_out: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(inplace=True),
+    ]

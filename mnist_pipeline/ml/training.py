@@ -1,0 +1,269 @@
+"""The training loop: uint8 images resident in memory, no loader workers, nothing that synchronises inside a step.
+
+Which model is good enough to deploy is decided in `gate`; what is stored of it is in `artifacts`.
+"""
+
+import contextlib
+import copy
+import ctypes
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mnist_pipeline.ml.augmentation import augment
+from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.digits import LabeledImages
+from mnist_pipeline.ml.network import DigitCNN
+
+VALIDATION_BATCH = 1_000
+SMALLEST_EPOCH = 16  # steps; on small data the batch shrinks first, then epochs are added
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number; nothing of this training is worth keeping."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one pass gave. Losses in nats, accuracy as a share, images_per_s of the training part only."""
+
+    number: int
+    of: int
+    train_loss: float
+    validation_loss: float
+    validation_accuracy: float
+    images_per_s: float
+    seconds: float
+    seconds_left: float
+    best: bool
+
+    def line(self) -> str:
+        """One line for a log."""
+        return (
+            f"epoch {self.number}/{self.of}: loss {self.train_loss:.4f}, validation loss {self.validation_loss:.4f}, "
+            f"validation accuracy {self.validation_accuracy:.2%}{' (best)' if self.best else ''}, "
+            f"{self.images_per_s:,.0f} images/s, {self.seconds_left:.0f} s left"
+        )
+
+
+@dataclass
+class Trained:
+    """A network with its best weights, on the CPU in evaluation mode, and how it got there."""
+
+    network: DigitCNN
+    config: ModelConfig
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def best(self) -> Epoch:
+        """The epoch whose weights were kept."""
+        return next(epoch for epoch in reversed(self.history) if epoch.best)
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device of this name; "auto" is CUDA, else MPS, else CPU. Raises ValueError where it is missing."""
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return torch.device(next(name for name, found in there.items() if found))
+    if not there[wanted]:
+        raise ValueError(f"device {wanted!r} is not there; this machine has: {[n for n in there if there[n]]}")
+    return torch.device(wanted)
+
+
+def train(
+    training: LabeledImages,
+    validation: LabeledImages,
+    classes: int,
+    config: ModelConfig,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[int, int], None] = lambda step, steps: None,
+) -> Trained:
+    """Fit a `DigitCNN`; the weights with the lowest validation loss are kept. Raises TrainingDiverged.
+
+    Same data, config, machine and number of threads: the same weights, bit for bit.
+    """
+    with _seeded(config.seed), _roomy_malloc(), _deterministic():
+        return _Loop(training, validation, classes, config).run(on_epoch, on_step)
+
+
+class _Loop:
+    def __init__(
+        self, training: LabeledImages, validation: LabeledImages, classes: int, config: ModelConfig
+    ) -> None:
+        self.config, self.device = config, choose_device(config.device)
+        self.images, self.labels = self._resident(training)
+        self.validation = self._resident(validation)
+        self.network = DigitCNN(config, classes).to(self.device, memory_format=torch.channels_last)
+        self.averaged = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
+        self.batch = max(2, min(config.batch_size, len(training) // SMALLEST_EPOCH))
+        self.steps_per_epoch = len(training) // self.batch
+        self.epochs = max(config.epochs, math.ceil(config.min_steps / self.steps_per_epoch))
+        self.optimizer = _optimizer(self.network, config, self.device)
+        self.schedule = _schedule(self.optimizer, config, self.epochs * self.steps_per_epoch)
+        self.generator = torch.Generator().manual_seed(config.seed)
+
+    def _resident(self, data: LabeledImages) -> tuple[torch.Tensor, torch.Tensor]:
+        # a copy: the arrays may be read-only views of a file, which torch warns about
+        images, labels = torch.tensor(data.images), torch.tensor(data.labels, dtype=torch.int64)
+        return images.to(self.device), labels.to(self.device)
+
+    def run(self, on_epoch: Callable[[Epoch], None], on_step: Callable[[int, int], None]) -> Trained:
+        """All epochs, or as many as patience allows."""
+        history: list[Epoch] = []
+        best_loss, best_weights, waited, begun = math.inf, None, 0, time.perf_counter()
+        for number in range(1, self.epochs + 1):
+            epoch = self._epoch(number, begun, on_step)
+            if epoch.validation_loss < best_loss - (self.config.min_delta if history else 0.0):
+                best_loss, waited, epoch = epoch.validation_loss, 0, replace(epoch, best=True)
+                best_weights = copy.deepcopy(self._judged().state_dict())
+            else:
+                waited += 1
+            history.append(epoch)
+            on_epoch(epoch)
+            if self.config.patience and waited >= self.config.patience:
+                break
+        assert best_weights is not None  # the first finite loss is below infinity
+        self.network.load_state_dict(best_weights)
+        return Trained(self.network.cpu().eval(), self.config, history)
+
+    def _judged(self) -> DigitCNN:
+        return self.averaged if self.averaged is not None else self.network
+
+    def _epoch(self, number: int, begun: float, on_step: Callable[[int, int], None]) -> Epoch:
+        start = time.perf_counter()
+        train_loss = self._pass(number, on_step)
+        trained = time.perf_counter() - start
+        validation_loss, accuracy = self._validate()
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            raise TrainingDiverged(
+                f"the loss in epoch {number} is not finite (training {train_loss}, validation {validation_loss}): "
+                f"nothing was stored. Try a learning rate below {self.config.learning_rate}"
+            )
+        seconds = time.perf_counter() - begun
+        images = self.steps_per_epoch * self.batch
+        left = seconds / number * (self.epochs - number)
+        rate = images / trained
+        return Epoch(
+            number, self.epochs, train_loss, validation_loss, accuracy, rate, seconds, left, best=False
+        )
+
+    def _pass(self, number: int, on_step: Callable[[int, int], None]) -> float:
+        self.network.train()
+        order = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
+        total = torch.zeros((), device=self.device)
+        for step in range(self.steps_per_epoch):
+            rows = order[step * self.batch : (step + 1) * self.batch]
+            total += self._step(augment(self.images[rows], self.config, self.generator), self.labels[rows])
+            on_step((number - 1) * self.steps_per_epoch + step + 1, self.epochs * self.steps_per_epoch)
+        return total.item() / self.steps_per_epoch
+
+    def _step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        with self._autocast():
+            loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.schedule.step()
+        if self.averaged is not None:
+            _average(self.averaged, self.network, self.config.ema_decay)
+        return loss.detach()
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+
+    @torch.inference_mode()
+    def _validate(self) -> tuple[float, float]:
+        """(mean cross entropy without smoothing, accuracy), in float32 whatever the precision of training."""
+        network = self._judged().eval()
+        images, labels = self.validation
+        loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for begin in range(0, len(labels), VALIDATION_BATCH):
+            wanted = labels[begin : begin + VALIDATION_BATCH]
+            logits = network(images[begin : begin + VALIDATION_BATCH])
+            loss += F.cross_entropy(logits, wanted, reduction="sum")
+            right += (logits.argmax(1) == wanted).sum()
+        return loss.item() / len(labels), right.item() / len(labels)
+
+
+def _optimizer(network: nn.Module, config: ModelConfig, device: torch.device) -> torch.optim.Optimizer:
+    weights, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            weights, rate, momentum=config.momentum, weight_decay=decay, nesterov=config.momentum > 0
+        )
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(weights, rate, weight_decay=decay, fused=device.type != "mps")
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, config: ModelConfig, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if config.schedule == "one_cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
+    if config.schedule == "cosine":
+        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+@torch.no_grad()
+def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
+    """Exponential moving average of weights (Polyak and Juditsky 1992); batch-norm statistics move along."""
+    for old, new in zip(averaged.state_dict().values(), network.state_dict().values(), strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, 1 - decay)
+        else:
+            old.copy_(new)
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Weights and dropout draw from torch's global generators: seeded here, and given back as they were."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """cuDNN may choose a kernel by timing, which differs from run to run; here it may not."""
+    before = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = before
+
+
+@contextlib.contextmanager
+def _roomy_malloc() -> Iterator[None]:
+    """glibc gives freed activations back to the kernel and faults them in again at every step; here it keeps them.
+
+    Worth 18 % of the images/s in float32. Afterwards the thresholds are those glibc starts with, and the kept
+    memory is given back.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallopt"):  # musl
+        yield
+        return
+    trim, mmap = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD
+    libc.mallopt(trim, 1 << 30)
+    libc.mallopt(mmap, 1 << 30)
+    try:
+        yield
+    finally:
+        libc.mallopt(trim, 128 * 1024)
+        libc.mallopt(mmap, 128 * 1024)
+        libc.malloc_trim(0)

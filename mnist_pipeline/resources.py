@@ -1,0 +1,130 @@
+"""Resources: configuration, and one method each that returns the plain object holding the behaviour.
+
+`dev_resources` and `prod_resources` have the same keys and other values. Nothing here touches a disk or a network.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from mnist_pipeline.acquire import DigitSource
+from mnist_pipeline.blobs import DiskBlobs
+from mnist_pipeline.files import AssetFilesResource
+from mnist_pipeline.ml.digits import Preparation
+from mnist_pipeline.pictures import PictureBook
+from mnist_pipeline.store import ModelStore
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Source(dg.ConfigurableResource):
+    """Which digits to train on. An empty directory means: download."""
+
+    dataset: str
+    directory: str
+    downloads: str
+    mirror: str
+    preparation: str
+    allow_embedded: bool
+
+    def open(self) -> DigitSource:
+        """What loads them. Raises ValueError for a data set or preparation that does not exist."""
+        return DigitSource(
+            dataset=self.dataset,
+            directory=Path(self.directory).expanduser() if self.directory else None,
+            downloads=Path(self.downloads),
+            allow_embedded=self.allow_embedded,
+            preparation=_preparation(self.preparation),
+            mirrors=(self.mirror,) if self.mirror else (),
+        )
+
+
+class Models(dg.ConfigurableResource):
+    """Where versions, reports and decisions are kept."""
+
+    folder: str
+
+    def open(self) -> ModelStore:
+        """The store; nothing is read or written yet."""
+        return ModelStore(DiskBlobs(Path(self.folder)))
+
+
+class Pictures(dg.ConfigurableResource):
+    """Where pictures are kept beside the UI."""
+
+    folder: str
+
+    def open(self) -> PictureBook:
+        """The book that pictures are shown in."""
+        return PictureBook(Path(self.folder))
+
+
+class Mail(dg.ConfigurableResource):
+    """The inbox that is read every night, the folder of its answers, and the timezone in which a night ends.
+
+    settle_s: seconds since the last change after which a file counts as whole.
+    """
+
+    inbox: str
+    predictions: str
+    timezone: str
+    settle_s: float
+
+    def zone(self) -> ZoneInfo:
+        """Raises ZoneInfoNotFoundError for a name that is no timezone."""
+        return ZoneInfo(self.timezone)
+
+
+def dev_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """Everything on this disk; embedded digits when MNIST cannot be had."""
+    return _resources(env, allow_embedded=True)
+
+
+def prod_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
+    """The full data set or a clear failure."""
+    return _resources(env, allow_embedded=False)
+
+
+def state_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """The one folder under which everything lies that a run leaves behind."""
+    return Path(env.get("MNIST_PIPELINE_STATE") or PROJECT / "state").expanduser().resolve()
+
+
+def timezone(env: Mapping[str, str] = os.environ) -> str:
+    """In which a night ends and 2 AM is 2 AM."""
+    return env.get("MNIST_PIPELINE_TIMEZONE") or "UTC"
+
+
+def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any]:
+    state = state_folder(env)
+    return {
+        "io_manager": AssetFilesResource(folder=str(state / "assets")),
+        "source": Source(
+            dataset=env.get("MNIST_DATASET") or "auto",
+            directory=env.get("MNIST_DATA_DIR", ""),
+            downloads=str(state / "downloads"),
+            mirror=env.get("MNIST_MIRROR", ""),
+            preparation=env.get("MNIST_PREPARATION") or "ink",
+            allow_embedded=allow_embedded,
+        ),
+        "models": Models(folder=str(state / "models")),
+        "pictures": Pictures(folder=str(state / "pictures")),
+        "mail": Mail(
+            inbox=env.get("MNIST_INBOX") or str(state / "inbox"),
+            predictions=str(state / "predictions"),
+            timezone=timezone(env),
+            settle_s=float(env.get("MNIST_INBOX_SETTLE_S") or 5.0),
+        ),
+    }
+
+
+def _preparation(name: str) -> Preparation:
+    if name == "ink":
+        return "ink"
+    if name == "resize":
+        return "resize"
+    raise ValueError(f"unknown preparation {name!r}: MNIST_PREPARATION is ink or resize")

@@ -1,0 +1,154 @@
+"""`make run`: the whole pipeline once, against the persistent Dagster instance, ending in a summary of one screen.
+
+Everything it does can be done in the UI or with the Dagster CLI; it adds nothing but sample images and the summary.
+"""
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from mnist_pipeline.ml.config import PRESETS
+from mnist_pipeline.resources import state_folder
+
+SAMPLES = 200
+STAGES = {
+    "data": ("raw_mnist_data", "raw_data_checks", "processed_mnist_data", "processed_data_checks"),
+    "training": ("digit_classifier", "model_checks"),
+    "evaluation": ("model_evaluation", "evaluation_checks"),
+    "deployment": ("production_digit_classifier",),
+    "prediction": ("digit_predictions", "batch_digit_predictions"),
+}
+
+
+@dataclass
+class Outcome:
+    """What the runs so far left behind: metadata by asset, seconds by step, failed steps with their cause."""
+
+    metadata: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    faults: dict[str, str] = field(default_factory=dict)
+
+    def value(self, asset: str, name: str) -> Any:
+        """One metadata value, "?" where the asset did not get that far."""
+        entry = self.metadata.get(asset, {}).get(name)
+        return "?" if entry is None else entry.value
+
+    def stage(self, name: str) -> float:
+        """Seconds of all steps of a stage."""
+        return sum(self.seconds.get(step, 0.0) for step in STAGES[name])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 when all went well."""
+    options = _parse(arguments)
+    os.environ.setdefault("DAGSTER_HOME", str(state_folder()))
+    begun, outcome = time.perf_counter(), Outcome()
+    from mnist_pipeline.definitions import build_definitions
+
+    definitions = build_definitions()
+    with dg.DagsterInstance.get() as instance:
+        classifier = {"preset": options.preset, **json.loads(options.config)}
+        _execute(
+            definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}}
+        )
+        if not outcome.faults:
+            _fill_inbox(definitions)
+            _execute(definitions, instance, "batch_inference", outcome, night=_tonight(definitions))
+    print(_summary(outcome, time.perf_counter() - begun))
+    return 1 if outcome.faults else 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m mnist_pipeline.run", description=__doc__)
+    parser.add_argument("--preset", choices=list(PRESETS), default="fast", help="how to train")
+    parser.add_argument("--config", default="{}", help='further settings of digit_classifier, e.g. {"epochs": 3}')
+    return parser.parse_args(arguments)
+
+
+def _execute(
+    definitions: dg.Definitions,
+    instance: dg.DagsterInstance,
+    job: str,
+    outcome: Outcome,
+    ops: dict[str, Any] | None = None,
+    night: str | None = None,
+) -> None:
+    result = definitions.resolve_job_def(job).execute_in_process(
+        instance=instance,
+        run_config={"loggers": {"brief": {}}, **({"ops": ops} if ops else {})},
+        partition_key=night,
+        raise_on_error=False,
+    )
+    for event in result.get_asset_materialization_events():
+        made = event.step_materialization_data.materialization
+        outcome.metadata[made.asset_key.to_user_string()] = made.metadata
+    for stats in instance.get_run_step_stats(result.run_id):
+        if stats.start_time and stats.end_time:
+            outcome.seconds[stats.step_key] = stats.end_time - stats.start_time
+    for event in result.get_step_failure_events():
+        outcome.faults[event.step_key or job] = _cause(event.step_failure_data.error)
+
+
+def _cause(error: Any) -> str:
+    """The innermost message: what went wrong, not that a step did."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error is not None else "no reason was given"
+
+
+def _fill_inbox(definitions: dg.Definitions) -> None:
+    """Where nothing waits and nothing was ever claimed: 200 test images as PNG files, to have something to predict."""
+    from mnist_pipeline.files import read_digits
+    from mnist_pipeline.inbox import Inbox
+    from mnist_pipeline.samples import write_samples
+
+    resources = definitions.resources or {}
+    inbox = Inbox(Path(resources["mail"].inbox))
+    if inbox.is_unused():
+        data = Path(resources["io_manager"].folder) / "processed_mnist_data.safetensors"
+        write_samples(inbox.folder, read_digits(data)["test"].images[:SAMPLES], data.stat().st_mtime)
+
+
+def _tonight(definitions: dg.Definitions) -> str:
+    zone = (definitions.resources or {})["mail"].zone()
+    return datetime.now(timezone.utc).astimezone(zone).strftime("%Y-%m-%d")
+
+
+def _summary(outcome: Outcome, seconds: float) -> str:
+    if outcome.faults:
+        lines = [f"FAILED in {step}:\n{textwrap.indent(cause, '    ')}" for step, cause in outcome.faults.items()]
+        return "\n" + "\n".join(lines) + "\n\nEverything before that is kept. See the run in the UI: make dev\n"
+    of = outcome.value
+    accuracy = "test accuracy  {:.2%}  (95 % interval {:.2%} to {:.2%}, {:,} images)".format(
+        *(of("model_evaluation", f"test_{name}") for name in ("accuracy", "accuracy_low", "accuracy_high", "images"))
+    )
+    stages = "   ".join(f"{name} {outcome.stage(name):.1f}" for name in STAGES)
+    state = state_folder()
+    return f"""
+  data           {of("raw_mnist_data", "images"):,} images: {of("raw_mnist_data", "source")}
+  {accuracy}
+  decision       {of("production_digit_classifier", "decision")}: {of("production_digit_classifier", "reason")}
+  in production  {of("production_digit_classifier", "serves_now")}
+  predictions    {of("batch_digit_predictions", "predictions"):,} tonight, {of("batch_digit_predictions", "quarantined"):,} quarantined: {of("batch_digit_predictions", "table")}
+  seconds        {seconds:.1f}   ({stages})
+  pictures       {state / "pictures"}
+
+  Next:
+    make dev                                   the UI on http://127.0.0.1:3000
+    make run DATASET=mnist PRESET=accurate     the full data set, 99.7 %
+    cp your-digits/*.png {os.path.relpath(of("batch_digit_predictions", "inbox"))} && make run     your own images
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
