@@ -5,11 +5,10 @@ process, because torchvision's download has no time limit of its own and a child
 """
 
 import logging
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -159,15 +158,15 @@ def _fetch(dataset: str, target: Path, mirrors: Sequence[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
         for _, archive, md5 in published.files:
-            _first_whole(download_url, reachable, folder, archive, md5)
+            _from_first(download_url, reachable, folder, archive, md5)
         whole = Path(folder) / "whole"
         whole.mkdir()
         for _, archive, _ in published.files:
             (Path(folder) / archive).rename(whole / archive)
-        os.rename(whole, target)
+        whole.rename(target)
 
 
-def _first_whole(download_url, mirrors: Sequence[str], folder: str, archive: str, md5: str) -> None:  # noqa: ANN001
+def _from_first(download_url: Callable[..., None], mirrors: Sequence[str], folder: str, archive: str, md5: str) -> None:
     faults = []
     for mirror in mirrors:
         try:

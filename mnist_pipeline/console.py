@@ -6,7 +6,7 @@ import sys
 import dagster as dg
 
 
-@dg.logger(description="One short line a message, to standard error.")
+@dg.logger(config_schema=None, description="One short line a message, to standard error.")
 def brief_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """INFO and above; of Dagster's own events only those that went wrong."""
     log = logging.Logger("mnist_pipeline", logging.INFO)

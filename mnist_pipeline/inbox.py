@@ -145,12 +145,16 @@ def score(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
 def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, quarantine: Path) -> tuple[int, int]:
     """Both Parquet files of a night, a row group a shard; they replace those of an earlier run when all is written."""
     rows, refused = 0, 0
-    with _replacing(predictions) as good, _replacing(quarantine) as bad:
-        with pq.ParquetWriter(good, scorer.schema()) as answers, pq.ParquetWriter(bad, QUARANTINE) as faults:
-            for each in scored:
-                answers.write_table(each.predictions)
-                faults.write_table(each.quarantine)
-                rows, refused = rows + len(each.predictions), refused + len(each.quarantine)
+    with (
+        _replacing(predictions) as good,
+        _replacing(quarantine) as bad,
+        pq.ParquetWriter(good, scorer.schema()) as answers,
+        pq.ParquetWriter(bad, QUARANTINE) as faults,
+    ):
+        for each in scored:
+            answers.write_table(each.predictions)
+            faults.write_table(each.quarantine)
+            rows, refused = rows + len(each.predictions), refused + len(each.quarantine)
     return rows, refused
 
 

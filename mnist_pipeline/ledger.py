@@ -44,9 +44,7 @@ class Decision:
 
     number: int  # from 1, without gaps
     serves: str | None  # the version in production; None while nothing has been deployed
-    card_digest: (
-        str  # sha256 of that version's card.json, "" without a version: a card changed later is noticed
-    )
+    card_digest: str  # sha256 of that version's card.json, "" without a version: a card changed later is noticed
     strategy: Strategy
     outcome: Outcome  # "kept": the candidate was not taken, `serves` is as before
     candidate: str | None
@@ -121,9 +119,7 @@ class Ledger:
             if before:
                 serves, digest = (newest := self.read(before)).serves, newest.card_digest
             if draft.serves != serves:
-                raise ValueError(
-                    f"'kept' leaves production as it is: serves={serves!r}, not {draft.serves!r}"
-                )
+                raise ValueError(f"'kept' leaves production as it is: serves={serves!r}, not {draft.serves!r}")
             # Carried over, not computed anew: a card that was changed since must not become the accepted one.
             draft = replace(draft, card_digest=digest)
         return replace(draft, previous=sha256(self.blobs.read(_key(before))) if before else "")
@@ -153,9 +149,7 @@ def _check(draft: Decision) -> None:
     if draft.outcome not in get_args(Outcome):
         raise ValueError(f"unknown outcome {draft.outcome!r}: it is one of {', '.join(get_args(Outcome))}")
     if draft.number < 1:
-        raise ValueError(
-            f"expected={draft.number - 1}: it is the newest decision's number, 0 before the first"
-        )
+        raise ValueError(f"expected={draft.number - 1}: it is the newest decision's number, 0 before the first")
     if not draft.reason.strip() or not draft.actor.strip():
         raise ValueError("a decision needs a reason and an actor: say why, and who decides")
     if draft.outcome == "deployed" and draft.serves is None:

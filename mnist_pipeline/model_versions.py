@@ -127,13 +127,9 @@ class Versions:
         for file, data in files.items():
             try:
                 self.blobs.create(f"versions/{name}/{file}", data)
-            except (
-                BlobExists
-            ):  # a killed writer, or one at work now, has this file; the name implies the bytes
+            except BlobExists:  # a killed writer, or one at work now, has this file; the name implies the bytes
                 if self.blobs.read(f"versions/{name}/{file}") != data:
-                    raise corrupt(
-                        name, file, "an unfinished writer left other bytes; delete this blob"
-                    ) from None
+                    raise corrupt(name, file, "an unfinished writer left other bytes; delete this blob") from None
         with suppress(BlobExists):  # the same version was completed in this moment: the card there is counts
             self.blobs.create(f"versions/{name}/{CARD}", sealed)
 
@@ -148,9 +144,7 @@ class Versions:
             card = unseal(Card, data)
         except ValueError as error:
             raise corrupt(name, CARD, str(error)) from error
-        if (card.name, card.digest) != (name, _digest(card.files)) or not name.endswith(
-            f"-{card.digest[:12]}"
-        ):
+        if (card.name, card.digest) != (name, _digest(card.files)) or not name.endswith(f"-{card.digest[:12]}"):
             raise corrupt(name, CARD, f"it is the card of {card.name} with files {card.digest}")
         return card, sha256(data)
 

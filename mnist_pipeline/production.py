@@ -28,7 +28,7 @@ def load_production(store: ModelStore) -> Production:
     decision = store.current()
     if decision is None or decision.serves is None:
         raise NothingDeployed(
-            "no model is in production: run `make run`, or materialize production_digit_classifier and what is before it"
+            "no model is in production: run `make run`, or materialize '+key:production_digit_classifier'"
         )
     card, files = store.load_decided(decision)
     return Production(decision, card, Predictor.load(files))

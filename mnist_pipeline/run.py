@@ -58,9 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     definitions = build_definitions()
     with dg.DagsterInstance.get() as instance:
         classifier = {"preset": options.preset, **json.loads(options.config)}
-        _execute(
-            definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}}
-        )
+        _execute(definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}})
         if not outcome.faults:
             _fill_inbox(definitions)
             _execute(definitions, instance, "batch_inference", outcome, night=_tonight(definitions))
@@ -129,6 +127,7 @@ def _summary(outcome: Outcome, seconds: float) -> str:
         lines = [f"FAILED in {step}:\n{textwrap.indent(cause, '    ')}" for step, cause in outcome.faults.items()]
         return "\n" + "\n".join(lines) + "\n\nEverything before that is kept. See the run in the UI: make dev\n"
     of = outcome.value
+    batch = [of("batch_digit_predictions", name) for name in ("predictions", "quarantined", "table")]
     accuracy = "test accuracy  {:.2%}  (95 % interval {:.2%} to {:.2%}, {:,} images)".format(
         *(of("model_evaluation", f"test_{name}") for name in ("accuracy", "accuracy_low", "accuracy_high", "images"))
     )
@@ -139,7 +138,7 @@ def _summary(outcome: Outcome, seconds: float) -> str:
   {accuracy}
   decision       {of("production_digit_classifier", "decision")}: {of("production_digit_classifier", "reason")}
   in production  {of("production_digit_classifier", "serves_now")}
-  predictions    {of("batch_digit_predictions", "predictions"):,} tonight, {of("batch_digit_predictions", "quarantined"):,} quarantined: {of("batch_digit_predictions", "table")}
+  predictions    {batch[0]:,} tonight, {batch[1]:,} quarantined: {batch[2]}
   seconds        {seconds:.1f}   ({stages})
   pictures       {state / "pictures"}
 

@@ -38,9 +38,7 @@ def canonical(record: Mapping[str, Any]) -> bytes:
     try:
         # Twice, because keys that are numbers sort differently once JSON has made strings of them.
         plain = json.loads(json.dumps(record))
-        return (
-            json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        ).encode()
+        return (json.dumps(plain, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
     except (TypeError, ValueError) as error:
         raise ValueError(f"cannot be stored as JSON: {error}") from error
 

@@ -94,9 +94,7 @@ class ModelStore(Versions):
         Raises CorruptVersion also when the card is whole but not the one that was decided on, UnknownVersion.
         """
         if decision.serves is None:
-            raise UnknownVersion(
-                "nothing has been deployed yet: materialize production_digit_classifier first"
-            )
+            raise UnknownVersion("nothing has been deployed yet: materialize production_digit_classifier first")
         card, files, digest = self._whole(decision.serves)
         if digest != decision.card_digest:
             raise corrupt(card.name, CARD, f"it is not the card that decision {decision.number} was made on")
@@ -143,9 +141,7 @@ class ModelStore(Versions):
         if problems:
             return problems
         decisions = self.decisions()
-        served = {
-            (decision.serves, decision.card_digest): decision for decision in decisions if decision.serves
-        }
+        served = {(decision.serves, decision.card_digest): decision for decision in decisions if decision.serves}
         checked = (self._card_problem(decision, decisions[-1].serves) for decision in served.values())
         return [problem for problem in checked if problem]
 

@@ -184,8 +184,7 @@ def test_of_eight_racing_processes_exactly_one_wins_each_key(shared_blobs: BlobS
     payloads = [bytes([letter]) * 200_000 for letter in b"abcdefgh"]
     command = [sys.executable, "-c", RACER]
     racers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT)
-        for _ in payloads
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT) for _ in payloads
     ]
     for racer, own in zip(racers, payloads, strict=True):
         racer.stdin.write(pickle.dumps((shared_blobs, keys, own)))
@@ -337,9 +336,7 @@ def test_a_folder_without_permission_is_said_so_and_never_looks_empty(tmp_path: 
     assert blobs.list("") == ["a/b"]
 
 
-def test_a_file_system_without_hard_links_is_refused_clearly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_hard_links_is_refused_clearly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def link(*_: object) -> None:  # as link(2) answers on exFAT
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 

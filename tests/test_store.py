@@ -507,9 +507,7 @@ def test_a_decision_of_a_newer_release_is_read(store: ModelStore, memory: Memory
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"null", b"[]", b"{}\n", b'{\n  "number": NaN\n}\n', b"\xff"])
-def test_a_corrupt_decision_is_said_and_can_be_overcome(
-    store: ModelStore, memory: MemoryBlobs, damage: bytes
-) -> None:
+def test_a_corrupt_decision_is_said_and_can_be_overcome(store: ModelStore, memory: MemoryBlobs, damage: bytes) -> None:
     name = add(store).name
     deploy(store, name, 0)
     deploy(store, name, 1)
@@ -616,9 +614,7 @@ def test_an_old_version_may_be_pruned_but_not_the_one_that_serves() -> None:
     memory.delete(f"versions/{old}/card.json")
     assert store.verify_chain() == []
     memory.delete(f"versions/{serving}/card.json")
-    assert store.verify_chain() == [
-        f"there is no version {serving!r}; the store has none yet: train one first"
-    ]
+    assert store.verify_chain() == [f"there is no version {serving!r}; the store has none yet: train one first"]
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -671,6 +667,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=8,
 )
+
+
+def test_the_same_values_in_other_bytes_are_not_what_was_written() -> None:
+    whole = canonical({"a": 1, "b": "é"})
+    for data in [whole.rstrip(), whole.replace(b" ", b""), whole.replace("é".encode(), b"\\u00e9")]:
+        assert json.loads(data) == json.loads(whole)
+        with pytest.raises(ValueError, match="not JSON as it was written"):
+            read_canonical(data)
 
 
 @given(st.dictionaries(st.text(max_size=5), JSON, max_size=4))

@@ -16,7 +16,9 @@ def advisory(asset: dg.AssetsDefinition, name: str, description: str, also: Sequ
     return dg.AssetCheckSpec(name, asset=asset, description=description, additional_deps=also)
 
 
-def verdict(spec: dg.AssetCheckSpec, passed: bool, description: str | None = None, **metadata: Any) -> dg.AssetCheckResult:
+def verdict(
+    spec: dg.AssetCheckSpec, passed: bool, description: str | None = None, **metadata: Any
+) -> dg.AssetCheckResult:
     """The result of one check: an error where it blocks, else a warning."""
     return dg.AssetCheckResult(
         asset_key=spec.asset_key,

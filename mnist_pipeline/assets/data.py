@@ -8,9 +8,9 @@ import numpy as np
 from pydantic import Field
 
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
+from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Pictures, Source
-from mnist_pipeline.code_versions import code_version
 
 SHEET = 24
 WORST_IMBALANCE = 10.0  # largest class over smallest; MNIST has 1.24
@@ -29,7 +29,9 @@ class SplitConfig(dg.Config):
 @dg.asset(
     group_name="data",
     kinds={"numpy"},
-    code_version=code_version("acquire.py", "ml/digits.py", "ml/idx.py", "ml/published.py", "ml/sources.py", "ml/split.py"),
+    code_version=code_version(
+        "acquire.py", "ml/digits.py", "ml/idx.py", "ml/published.py", "ml/sources.py", "ml/split.py"
+    ),
 )
 def raw_mnist_data(
     context: dg.AssetExecutionContext, source: Source, pictures: Pictures
@@ -68,23 +70,22 @@ def raw_data_checks(raw_mnist_data: DigitData) -> Iterable[dg.AssetCheckResult]:
     yield verdict(LABELS_ARE_VALID, highest < classes, highest=highest, classes=classes)
     counts = np.sum([_counts(data, part) for part in data.parts], axis=0)
     imbalance = float(counts.max() / max(1, counts.min()))
-    yield verdict(
-        CLASSES_ARE_BALANCED, imbalance <= WORST_IMBALANCE, imbalance=imbalance, allowed=WORST_IMBALANCE
-    )
+    yield verdict(CLASSES_ARE_BALANCED, imbalance <= WORST_IMBALANCE, imbalance=imbalance, allowed=WORST_IMBALANCE)
     yield verdict(IS_WHAT_WAS_ASKED_FOR, not origin.fallback, source=origin.source)
 
 
 SPLIT_IS_STRATIFIED = blocking(processed_mnist_data, "split_is_stratified", "the same share of each class")
 SPLIT_IS_IN_PROPORTION = blocking(
-    processed_mnist_data, "split_is_in_proportion", "nothing lost between raw and processed", also=["raw_mnist_data"]
+    processed_mnist_data,
+    "split_is_in_proportion",
+    "nothing lost between raw and processed",
+    also=["raw_mnist_data"],
 )
 NOTHING_LEAKS = blocking(processed_mnist_data, "nothing_leaks", "test images that also stand elsewhere")
 
 
 @dg.multi_asset_check(specs=[SPLIT_IS_STRATIFIED, SPLIT_IS_IN_PROPORTION, NOTHING_LEAKS])
-def processed_data_checks(
-    processed_mnist_data: DigitData, raw_mnist_data: DigitData
-) -> Iterable[dg.AssetCheckResult]:
+def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: DigitData) -> Iterable[dg.AssetCheckResult]:
     """Whether validation looks like training, and whether the test is really unseen."""
     from mnist_pipeline.ml.split import count_duplicates
 
@@ -100,7 +101,7 @@ def processed_data_checks(
     )
     leaked = count_duplicates(data)
     share = sum(leaked.values()) / len(data["test"])
-    yield verdict(NOTHING_LEAKS, share <= LEAKAGE_ALLOWED, share=share, allowed=LEAKAGE_ALLOWED, **leaked)
+    yield verdict(NOTHING_LEAKS, share <= LEAKAGE_ALLOWED, share=share, allowed=LEAKAGE_ALLOWED, also_in=leaked)
 
 
 def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.MaterializeResult[DigitData]:

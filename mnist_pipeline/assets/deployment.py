@@ -6,22 +6,21 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from mnist_pipeline.ledger import Decision, Strategy
 from mnist_pipeline.assets.launchpad import choice
+from mnist_pipeline.code_versions import code_version
+from mnist_pipeline.ledger import Decision, Strategy
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models
-from mnist_pipeline.store import Card, ModelStore
-from mnist_pipeline.code_versions import code_version
+from mnist_pipeline.store import ModelStore
 
-
-ChosenStrategy = choice(Strategy, "Strategy")
+ChosenStrategy: Any = choice(Strategy, "Strategy")
 
 
 class DeploymentConfig(dg.Config):
     """How to decide. Only `quality` passes the gate; the others say who wanted what, and why."""
 
-    strategy: ChosenStrategy = Field(  # type: ignore[valid-type]
+    strategy: ChosenStrategy = Field(
         ChosenStrategy("quality"), description="quality: the gate decides; manual, force, rollback: you do"
     )
     version: str = Field("", description="manual: the version to serve; rollback: empty is the one before")
@@ -37,7 +36,7 @@ class DeploymentRefused(dg.DagsterError):
 @dg.asset(
     group_name="deployment",
     kinds={"python"},
-    code_version=code_version("ml/gate.py", "ledger.py", "store.py"),
+    code_version=code_version("ml/gate.py", "assets/deployment.py"),
 )
 def production_digit_classifier(
     context: dg.AssetExecutionContext,
@@ -46,7 +45,7 @@ def production_digit_classifier(
     model_evaluation: str,
     processed_mnist_data: DigitData,
     models: Models,
-) -> dg.MaterializeResult[str]:
+) -> dg.MaterializeResult[str | None]:
     """A decision about what serves from now on; the value is the version that does."""
     store = models.open()
     before = store.current()
@@ -117,7 +116,7 @@ def _by_hand(store: ModelStore, before: Decision | None, newest: str, config: De
     else:
         chosen = config.version or before_that(store.decisions())
         reason = config.reason or f"rolled back from {before.serves if before else 'nothing'}"
-    return _record(store, before, config, _known(store, chosen).name, reason, {}, deploy=True)
+    return _record(store, before, config, chosen, reason, {}, deploy=True)
 
 
 def before_that(decisions: list[Decision]) -> str:
@@ -136,10 +135,6 @@ def before_that(decisions: list[Decision]) -> str:
     return served[-2]
 
 
-def _known(store: ModelStore, name: str) -> Card:
-    return store.card(name)
-
-
 def _record(
     store: ModelStore,
     before: Decision | None,
@@ -150,6 +145,11 @@ def _record(
     *,
     deploy: bool,
 ) -> Decision:
+    """Write it down. What is to serve must be whole and must give the answers that it was stored with."""
+    from mnist_pipeline.ml.predictor import Predictor
+
+    if deploy:
+        Predictor.load(store.load(candidate))
     return store.decide(
         serves=candidate if deploy else before.serves if before else None,
         strategy=config.strategy.value,

@@ -6,9 +6,9 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
+from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.resources import Models, Pictures
-from mnist_pipeline.code_versions import code_version
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9

@@ -1,7 +1,7 @@
 """From the types of `ml` to what Dagster's launchpad can show: it knows enums, but no Literal."""
 
 from enum import Enum
-from typing import Any, Literal, Optional, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import dagster as dg
 from pydantic import BaseModel, Field, create_model
@@ -17,8 +17,8 @@ def optional_fields(model: type[BaseModel], base: type[dg.Config], name: str, mo
     fields: dict[str, Any] = {}
     for key, field in model.model_fields.items():
         literal = get_origin(field.annotation) is Literal
-        kind = choice(field.annotation, key) if literal else field.annotation
-        fields[key] = (Optional[kind], Field(None, description=field.description))
+        kind: Any = choice(field.annotation, key) if literal else field.annotation
+        fields[key] = (kind | None, Field(None, description=field.description))
     return create_model(name, __base__=base, __module__=module, **fields)
 
 

@@ -1,6 +1,7 @@
 """Training a network and storing it as a version."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -8,29 +9,32 @@ from pydantic import Field
 
 from mnist_pipeline.assets.checks import blocking, verdict
 from mnist_pipeline.assets.launchpad import choice, given, optional_fields
+from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.config import ModelConfig, Preset, configure
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Models, Pictures
-from mnist_pipeline.code_versions import code_version
 
 if TYPE_CHECKING:
     from mnist_pipeline.ml.training import Trained
 
 CODE = code_version(
-    "ml/config.py", "ml/network.py", "ml/augmentation.py", "ml/training.py", "ml/artifacts.py", "ml/predictor.py"
+    "ml/config.py",
+    "ml/network.py",
+    "ml/augmentation.py",
+    "ml/training.py",
+    "ml/artifacts.py",
+    "ml/predictor.py",
 )
 COMPARED_IMAGES = 1_000
 
 
-ChosenPreset = choice(Preset, "Preset")
+ChosenPreset: Any = choice(Preset, "Preset")
 
 
 class WithPreset(dg.Config):
     """What every other field falls back to."""
 
-    preset: ChosenPreset = Field(  # type: ignore[valid-type]
-        ChosenPreset("fast"), description="fast: 99 % in seconds; accurate: 99.7 % in minutes"
-    )
+    preset: ChosenPreset = Field(ChosenPreset("fast"), description="fast: 99 % in seconds; accurate: 99.7 % in minutes")
 
 
 DigitClassifierConfig: Any = optional_fields(ModelConfig, WithPreset, "DigitClassifierConfig", __name__)
@@ -128,18 +132,15 @@ def _facts(trained: "Trained") -> dict[str, Any]:
     }
 
 
-class _progress_bar:  # noqa: N801
+@contextmanager
+def _progress_bar() -> Iterator[Callable[[int, int], None]]:
     """A bar where there is a terminal to draw it on; elsewhere the log has a line an epoch."""
+    from tqdm import tqdm
 
-    def __enter__(self) -> Callable[[int, int], None]:
-        from tqdm import tqdm
+    with tqdm(unit="step", desc="training", leave=False, disable=None) as bar:
 
-        self.bar = tqdm(unit="step", desc="training", leave=False, disable=None)
-        return self._draw
+        def draw(step: int, steps: int) -> None:
+            bar.total = steps
+            bar.update(step - bar.n)
 
-    def _draw(self, step: int, steps: int) -> None:
-        self.bar.total = steps
-        self.bar.update(step - self.bar.n)
-
-    def __exit__(self, *error: object) -> None:
-        self.bar.close()
+        yield draw

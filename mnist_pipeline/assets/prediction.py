@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.production import Production, load_production
 from mnist_pipeline.resources import Mail, Models, Pictures, timezone
-from mnist_pipeline.code_versions import code_version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,11 @@ def batch_digit_predictions(
     files = inbox.claim(night, over=datetime.now(mail.zone()) >= _end(night, mail))
     card = production.card
     scorer = Scorer(
-        production.predictor, tuple(card.class_names), _preparation(card.preparation), card.name, production.decision.number
+        production.predictor,
+        tuple(card.class_names),
+        _preparation(card.preparation),
+        card.name,
+        production.decision.number,
     )
     folder, out = inbox.night(night), Path(mail.predictions)
     predictions, quarantine = out / f"{night}.parquet", out / "quarantine" / f"{night}.parquet"
@@ -109,7 +113,16 @@ def digit_predictions(
             "predictions": len(rows),
             "source": "run configuration" if config.paths or config.images else "first images of the test set",
             "answers": dg.MetadataValue.table(
-                [dg.TableRecord({"image": r["image"], "label": r["label"] or "no digit", "confidence": r["confidence"] or 0.0}) for r in rows]
+                [
+                    dg.TableRecord(
+                        {
+                            "image": r["image"],
+                            "label": r["label"] or "no digit",
+                            "confidence": r["confidence"] or 0.0,
+                        }
+                    )
+                    for r in rows
+                ]
             ),
             "what_the_network_saw": pictures.open().show("digit_predictions", "answers", picture),
         },

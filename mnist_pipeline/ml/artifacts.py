@@ -53,7 +53,7 @@ def to_onnx(network: DigitCNN) -> bytes:
             torch.onnx.export(
                 network,
                 (torch.zeros(1, SIDE, SIDE, dtype=torch.uint8),),
-                buffer,
+                buffer,  # type: ignore[arg-type]
                 input_names=["images"],
                 output_names=["logits"],
                 dynamic_axes={"images": {0: "n"}, "logits": {0: "n"}},

@@ -73,8 +73,8 @@ class DigitData:
         whole = hashlib.sha256(json.dumps([self.origin.class_names, self.origin.preparation]).encode())
         for name in sorted(self.parts):
             whole.update(f"{name} {len(self.parts[name])}".encode())
-            whole.update(np.ascontiguousarray(self.parts[name].images))
-            whole.update(np.ascontiguousarray(self.parts[name].labels))
+            whole.update(np.ascontiguousarray(self.parts[name].images).data)
+            whole.update(np.ascontiguousarray(self.parts[name].labels).data)
         return whole.hexdigest()
 
 

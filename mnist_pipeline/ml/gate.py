@@ -75,9 +75,7 @@ def check_evidence(report: Mapping[str, Any], model_digest: str, data_digest: st
             )
 
 
-def judge(
-    metrics: Mapping[str, float], minimums: Mapping[str, float], comparison: Comparison | None
-) -> Verdict:
+def judge(metrics: Mapping[str, float], minimums: Mapping[str, float], comparison: Comparison | None) -> Verdict:
     """Every minimum must be exceeded on the test part, and production, if there is one, must not be better."""
     evidence: dict[str, Any] = {"minimums": dict(minimums), "metrics": dict(metrics)}
     if comparison is not None:

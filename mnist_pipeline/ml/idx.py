@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-_TYPES = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}
+_TYPES: dict[int, np.dtype] = {0x08: np.dtype(np.uint8), 0x0C: np.dtype(">i4")}
 GZIP_MAGIC = b"\x1f\x8b"
 
 

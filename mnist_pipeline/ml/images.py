@@ -1,10 +1,8 @@
 """The one front door for images from outside: bytes in, 28×28 pixels as the network knows them out.
 
 Used by the nightly batch and the real-time service alike, so that one picture cannot get two answers. Which files
-are read at all is in `decoding`; what the network does with the pixels is in `network`.
+are read at all is in `decoding`; what the network makes of the pixels is in `network`.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,44 +14,40 @@ from mnist_pipeline.ml.digits import SIDE as SIDE
 from mnist_pipeline.ml.digits import Preparation as Preparation
 
 BOX = 20
-"""MNIST digits were fitted into 20×20 pixels before they were centred in 28×28 (LeCun et al. 1998)."""
+"""MNIST's digits were fitted into 20×20 pixels before they were placed in 28×28."""
 CENTRE = 14.0
-"""Row and column of their centre of mass: 14.0 ± 0.3 over the test set, not the 13.5 of the geometric centre."""
+"""Row and column of their centre of mass: 14.0 ± 0.3 over the test set; 13.5 would be the middle of the image."""
 
-# A 28×28 image as MNIST made it: black (or white) around, and ink. All 70,000 have a border whose median is 0,
-# and at least 26 pixels above 64.
-_CLEAN_BORDER, _INK_LEVEL, _LEAST_INK = 32, 64, 12
-_WORKING_SIDES = (128, 384)  # pixels of the longer side: smaller images are enlarged, larger ones reduced
-_ENOUGH = 120  # a digit that is smaller than this in the working image is looked at again, closer
-_PAPER_SIDE = 128
-_SLIGHT = 2.0
-_LEAST_CONTRAST = 10.0  # grey levels
-_NOISE_FACTOR = 5.0
-
-
-class _Ink(NamedTuple):
-    """contrast: float32 [h, w], 0 off the strokes, about 1 on them; box: rows and columns that hold them, as
-    shares of the picture (top, bottom, left, right)."""
-
-    contrast: np.ndarray
-    box: tuple[slice, slice]
+# A 28×28 image as MNIST made it: black around, and ink. All 70,000 have a border whose median is 0 and at least
+# 26 pixels above 64.
+_CLEAN, _INKED, _LEAST_INK = 32, 64, 12
+# Longer side in pixels while strokes are sought: smaller pictures are enlarged, larger ones reduced. A digit smaller
+# than _CLOSER there is looked at again on its own; paper, being smooth, needs no more than _PAPER_SIDE.
+_WORKING_SIDES, _CLOSER, _PAPER_SIDE = (128, 384), 100, 128
+# A stroke is at most this share of the picture wide. Smaller: a bold digit becomes paper; larger: shadows become ink.
+_WIDEST_STROKE = 1 / 3
+# The least difference of neighbouring pixels at _PAPER_SIDE that is an edge, not shading: a shadow of 35 grey levels
+# that fades over a fifth of the page has 1.5, a light pencil line 8.
+_LEAST_EDGE = 2.0
+_LEAST_CONTRAST = 10.0  # grey levels between paper and the faintest ink
+_LEAST_WIDTH = 2.2  # pixels at 20×20: the 10th percentile of MNIST; a hair line would vanish
+_SQUARE = np.ones((3, 3), bool)
 
 
 def read_image(data: bytes, preparation: Preparation = "ink") -> np.ndarray | None:
-    """The bytes of an image file -> uint8 [28, 28], or None when there is no digit. Raises UnreadableImage."""
+    """Bytes of an image file -> uint8 [28, 28], or None when there is no digit. Raises UnreadableImage."""
     return prepare(decode(data), preparation)
 
 
 def prepare(grey: np.ndarray, preparation: Preparation = "ink") -> np.ndarray | None:
     """uint8 [height, width] -> uint8 [28, 28], light ink on black as MNIST was made; None when there is no digit.
 
-    "ink": a 28×28 image with a black border passes unchanged, one with a white border is inverted. All others
-    are read as ink on paper, of either polarity: the paper is estimated and removed, the strokes are cropped,
-    fitted into 20×20 with their aspect kept and placed by their centre of mass, as LeCun, Bottou, Bengio and
-    Haffner describe ("Gradient-based learning applied to document recognition", 1998, section III.A).
-    "resize": for pictures that are not ink: no crop, no inversion; a square, reduced to 28×28.
+    "ink": a 28×28 image with a black border passes unchanged, one with a white border is inverted. All others are
+    read as ink on paper, dark or light: the paper is removed, the strokes are fitted into 20×20 with their aspect
+    kept and placed by their centre of mass (LeCun, Bottou, Bengio and Haffner, "Gradient-based learning applied to
+    document recognition", 1998, III.A). "resize", for what is not ink: centred on a square and resized.
 
-    Raises ValueError for anything but a uint8 image with at least one pixel, or an unknown preparation.
+    Raises ValueError for anything but uint8 with two dimensions and a pixel, and for an unknown preparation.
     """
     if grey.dtype != np.uint8 or grey.ndim != 2 or grey.size == 0:
         raise ValueError(f"an image must be uint8 [height, width], got {grey.dtype} {list(grey.shape)}")
@@ -65,166 +59,207 @@ def prepare(grey: np.ndarray, preparation: Preparation = "ink") -> np.ndarray | 
     return _redraw(grey) if ready is None else ready
 
 
+def _as_mnist(grey: np.ndarray) -> np.ndarray | None:
+    """The 28×28 image itself, or inverted, where it is a clean one; None where it must be read as a photo."""
+    around = np.median(_border(grey))
+    if around >= 256 - _CLEAN:
+        grey = 255 - grey
+    elif around >= _CLEAN:
+        return None
+    return grey if np.count_nonzero(grey >= _INKED) >= _LEAST_INK else None
+
+
 def _resize(grey: np.ndarray) -> np.ndarray | None:
+    """The whole picture on a square of the colour of its border."""
     if grey.min() == grey.max():
         return None
     if grey.shape == (SIDE, SIDE):
         return grey
     small = _scale(grey, SIDE)
-    edge = np.concatenate([small[0], small[-1], small[:, 0], small[:, -1]])
-    square = np.full((SIDE, SIDE), np.median(edge), np.uint8)
-    top, left = (SIDE - small.shape[0]) // 2, (SIDE - small.shape[1]) // 2
+    square = np.full((SIDE, SIDE), round(float(np.median(_border(small)))), np.uint8)
+    top, left = ((SIDE - n) // 2 for n in small.shape)
     square[top : top + small.shape[0], left : left + small.shape[1]] = small
     return square
 
 
-def _scale(grey: np.ndarray, side: int) -> np.ndarray:
-    """The picture with its longer side at `side` pixels, aspect kept."""
-    grey = grey[:: 1 + grey.shape[0] // 65_536, :: 1 + grey.shape[1] // 65_536]  # Pillow pays for each row
-    height, width = (max(1, round(n * side / max(grey.shape))) for n in grey.shape)
-    image = Image.fromarray(grey)
-    return np.array(image.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0))
-
-
-def _as_mnist(grey: np.ndarray) -> np.ndarray | None:
-    """The 28×28 image itself, or inverted, when it is a clean one; None when it must be read as a photo."""
-    border = np.median(np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]]))
-    if border >= 256 - _CLEAN_BORDER:
-        grey = 255 - grey
-    elif border >= _CLEAN_BORDER:
-        return None
-    return grey if np.count_nonzero(grey >= _INK_LEVEL) >= _LEAST_INK else None
-
-
 def _redraw(grey: np.ndarray) -> np.ndarray | None:
-    page = _working(grey)
+    """A picture of any size and polarity -> the digit drawn anew; None when there is none."""
+    if grey.min() == grey.max():
+        return None
+    page = _page(grey)
     if _is_light_on_dark(page):
         grey, page = 255 - grey, 255 - page
     strokes = _strokes(page)
-    if strokes is None:
-        return None
-    if max(s.stop - s.start for s in _box(strokes)) < _ENOUGH:
-        closer = _strokes(_working(_cut(grey, strokes)))
+    if strokes is not None and max(strokes[_box(strokes)].shape) < _CLOSER:
+        closer = _strokes(_page(_around(grey, strokes)))
         strokes = strokes if closer is None else closer
-    return _draw(strokes)
+    return None if strokes is None else _draw(strokes)
 
 
-def _working(grey: np.ndarray) -> np.ndarray:
+# --- from the picture to strokes: float32 [h, w], 0 on paper, 1 on ink ---
+
+
+def _page(grey: np.ndarray) -> np.ndarray:
+    """The picture at working size, float32, its finest noise smoothed."""
     low, high = _WORKING_SIDES
-    page = _scale(grey, min(max(max(grey.shape), low), high)).astype(np.float32)
-    return ndimage.gaussian_filter(page, 0.8)
+    page = _scale(grey, min(max(*grey.shape, low), high))
+    return ndimage.gaussian_filter(page.astype(np.float32), 0.8)
 
 
 def _is_light_on_dark(page: np.ndarray) -> bool:
-    """Whether what stands out from the border, soft shading set aside, is lighter than it."""
-    flat = _without_shading(_scale_float(page, _PAPER_SIDE))
-    rest = flat - np.median(np.concatenate([flat[0], flat[-1], flat[:, 0], flat[:, -1]]))
+    """Whether what differs from the border, shading set aside, is lighter than it."""
+    flat = _without_shading(_coarse(page))
+    rest = flat - np.median(_border(flat))
     return float(np.sum(rest * np.abs(rest))) > 0
 
 
-def _scale_float(page: np.ndarray, side: int) -> np.ndarray:
-    height, width = (max(1, round(n * side / max(page.shape))) for n in page.shape)
-    return ndimage.gaussian_filter(np.array(Image.fromarray(page).resize((width, height), Image.Resampling.BOX)), 1.0)
-
-
-def _without_shading(small: np.ndarray) -> np.ndarray:
-    """Differences between neighbours that are slight are light and shadow, the others are ink: only these are
-    summed up again (Horn, "Determining lightness from an image", 1974), by a Poisson equation."""
-    down, right = np.diff(small, axis=0, append=small[-1:]), np.diff(small, axis=1, append=small[:, -1:])
-    for d in (down, right):
-        slight = np.abs(d - np.median(d)) 
-        d[slight < max(_SLIGHT, min(4 * np.percentile(slight, 30) / 0.385, 0.25*slight.max()))] = 0
-    bend = np.diff(down, axis=0, prepend=0) + np.diff(right, axis=1, prepend=0)
-    height, width = small.shape
-    wave = 2 * np.cos(np.pi * np.arange(height) / height)[:, None] + 2 * np.cos(np.pi * np.arange(width) / width) - 4
-    wave[0, 0] = 1
-    waves = fft.dctn(bend) / wave
-    waves[0, 0] = 0
-    return fft.idctn(waves).astype(np.float32)
-
-
-def _paper(page: np.ndarray) -> np.ndarray:
-    """The page without dark strokes: a closing, which keeps gradients and soft shadows as they are."""
-    small = _scale_float(page, _PAPER_SIDE)
-    flat = _without_shading(small)
-    window = [min(n, _PAPER_SIDE // 2) | 1 for n in small.shape]
-    closed = ndimage.grey_closing(flat, size=window) + small - flat
-    height, width = page.shape
-    return np.array(Image.fromarray(closed).resize((width, height), Image.Resampling.BILINEAR))
-
-
 def _strokes(page: np.ndarray) -> np.ndarray | None:
-    """Grey page, dark ink -> float32 of the same shape: 0 off the strokes, 1 on them. None when there are none."""
+    """Dark strokes of a light page; None when nothing stands out from paper and noise.
+
+    Noise is judged between the 5th and 30th percentile of contrast, where even a picture that is half ink has paper.
+    """
     contrast = _paper(page) - page
     low, level = np.percentile(contrast, (5, 30))
     contrast -= level
-    noise = float(level - low) / 1.12
-    floor = max(_LEAST_CONTRAST, _NOISE_FACTOR * noise)
-    strong = contrast[contrast > floor]
-    if strong.size == 0:
+    noise = float(level - low) / 1.12  # the distance of these percentiles in a normal distribution
+    least = max(_LEAST_CONTRAST, 5 * noise)
+    clear = contrast[contrast > least]
+    if clear.size == 0:
         return None
-    level = float(np.sum(strong**2) / np.sum(strong))
-    kept = _keep(contrast, max(0.3 * level, 3 * noise), max(0.5 * level, floor))
-    if kept is None:
+    ink = float(np.sum(clear**2) / np.sum(clear))  # the mean, weighted by itself: edges count little
+    digit = _digit(contrast, max(0.3 * ink, 3 * noise), max(0.5 * ink, least))
+    return None if digit is None else np.clip((contrast / ink - 0.1) / 0.8, 0, 1) * digit
+
+
+def _paper(page: np.ndarray) -> np.ndarray:
+    """The page without its dark strokes: shading, and a closing of what is left, which is nearly flat."""
+    coarse = _coarse(page)
+    flat = _without_shading(coarse)
+    window = int(_PAPER_SIDE * _WIDEST_STROKE) | 1
+    closed = ndimage.grey_closing(flat, size=[min(n, window) for n in flat.shape])
+    height, width = page.shape
+    return np.array(Image.fromarray(closed + coarse - flat).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _coarse(page: np.ndarray) -> np.ndarray:
+    small = Image.fromarray(page).resize(_fit(page.shape, _PAPER_SIDE), Image.Resampling.BOX)
+    return ndimage.gaussian_filter(np.array(small), 1.0)
+
+
+def _without_shading(coarse: np.ndarray) -> np.ndarray:
+    """The page with its slight differences between neighbours set to 0, which are light and shadow: the others are
+    summed up again by a Poisson equation, in cosines (Horn, "Determining lightness from an image", 1974)."""
+    down = _edges(np.diff(coarse, axis=0, append=coarse[-1:]))
+    right = _edges(np.diff(coarse, axis=1, append=coarse[:, -1:]))
+    curvature = np.diff(down, axis=0, prepend=0) + np.diff(right, axis=1, prepend=0)
+    rows, columns = (2 * np.cos(np.pi * np.arange(n) / n) - 2 for n in coarse.shape)
+    waves = rows[:, None] + columns
+    waves[0, 0] = 1  # the mean is free
+    return fft.idctn(fft.dctn(curvature) / waves).astype(np.float32)
+
+
+def _edges(differences: np.ndarray) -> np.ndarray:
+    """Differences with the slight ones at 0: below 4 times their noise, told from the calmest 30 % of the page, but
+    never more than a quarter of the sharpest one."""
+    size = np.abs(differences - np.median(differences))
+    noise = float(np.percentile(size, 30)) / 0.385
+    return np.where(size < max(_LEAST_EDGE, min(4 * noise, 0.25 * size.max())), 0, differences)
+
+
+def _digit(contrast: np.ndarray, weak: float, strong: float) -> np.ndarray | None:
+    """Where the digit is, bool like contrast: groups of nearby pixels above `weak` that reach `strong`."""
+    inked = contrast > weak
+    reach = 1 + max(contrast.shape) // 128  # joins the pieces of a broken pencil line
+    groups, count = ndimage.label(ndimage.binary_dilation(inked, _SQUARE, reach), _SQUARE)
+    numbers = np.arange(1, count + 1)
+    mass = ndimage.sum_labels(contrast * inked, groups, numbers)
+    mass[ndimage.maximum(contrast, groups, numbers) < strong] = 0
+    mass[_is_margin(groups, mass)] = 0
+    if not mass.any():
         return None
-    return np.where(kept, np.clip((contrast / level - 0.1) / 0.8, 0, 1), 0).astype(np.float32)
+    digit = np.isin(groups, numbers[mass >= 0.04 * mass.max()])
+    extent = max(contrast[_box(digit & inked)].shape)
+    return digit if extent >= 0.03 * max(contrast.shape) else None  # else a lone speck
 
 
-def _keep(contrast: np.ndarray, weak: float, strong: float) -> np.ndarray | None:
-    reach = 1 + max(contrast.shape) // 128
-    mask = contrast > weak
-    near = ndimage.binary_dilation(mask, np.ones((3, 3)), iterations=reach)
-    groups, count = ndimage.label(near, np.ones((3, 3)))
-    number = np.arange(1, count + 1)
-    mass = ndimage.sum_labels(contrast * mask, groups, number)
-    mass[ndimage.maximum(contrast, groups, number) < strong] = 0
-    edge = np.concatenate([groups[0], groups[-1], groups[:, 0], groups[:, -1]])
-    inner = mass.copy()
-    inner[np.unique(edge[edge > 0]) - 1] = 0
-    if inner.max(initial=0) > 0.1 * mass.max(initial=0):
-        mass = inner
-    good = number[(mass > 0) & (mass >= 0.04 * mass.max(initial=0))]
-    if len(good) == 0:
-        return None
-    kept = np.isin(groups, good)
-    rows, columns = _box(kept & mask)
-    if max(rows.stop - rows.start, columns.stop - columns.start) < 0.03 * max(contrast.shape):
-        return None
-    return kept
+def _is_margin(groups: np.ndarray, mass: np.ndarray) -> np.ndarray:
+    """Which groups are the page's edge or its shadow: they touch the border, and ink stands free of it. Where they
+    run along the border a little ink is enough; a digit cut tightly touches it only with the width of a stroke."""
+    touching = np.bincount(_border(groups), minlength=len(mass) + 1)[1:]
+    lengths = np.array([max(s.stop - s.start for s in box) for box in ndimage.find_objects(groups)])
+    free = mass[touching == 0].max(initial=0)
+    return (touching > 0) & (free > np.where(touching >= 0.5 * lengths, 0.02, 0.5) * mass)
 
 
-def _box(strokes: np.ndarray) -> tuple[slice, slice]:
-    return ndimage.find_objects((strokes > 0.25).astype(np.uint8))[0]
-
-
-def _cut(grey: np.ndarray, strokes: np.ndarray) -> np.ndarray:
+def _around(grey: np.ndarray, strokes: np.ndarray) -> np.ndarray:
     """The part of the full-size picture that holds the strokes, with a margin."""
     box = _box(strokes)
-    margin = 0.3 * max(s.stop - s.start for s in box)
-    part = []
-    for s, n, full in zip(box, strokes.shape, grey.shape):
-        part.append(slice(int(max(0, s.start - margin) * full / n), int(np.ceil(min(n, s.stop + margin) * full / n))))
-    return grey[tuple(part)]
+    margin = max(strokes[box].shape)
+    scale = max(grey.shape) / max(strokes.shape)
+    return grey[tuple(slice(int(max(0, s.start - margin) * scale), int((s.stop + margin) * scale) + 1) for s in box)]
+
+
+# --- from strokes to 28×28 ---
 
 
 def _draw(strokes: np.ndarray) -> np.ndarray | None:
-    ink = strokes[_box(strokes)]
+    """Strokes -> uint8 [28, 28]; None for a blot, which is as wide as it is long."""
+    ink = strokes[_box(strokes)] / strokes.max()
     scale = max(ink.shape) / BOX
-    width = 4 * ndimage.distance_transform_edt(np.pad(ink > 0.5, 1))[np.pad(ink > 0.5, 1)].mean() - 1
+    width = _stroke_width(ink)
     if width > 0.5 * max(ink.shape):
         return None
-    missing = (2.2 - width / scale) / 2 * scale
-    if missing > 0:
-        pad = int(missing) + 2
-        distance = ndimage.distance_transform_edt(np.pad(ink, pad) <= 0.5)
-        ink = np.clip(missing + 1 - distance, 0, 1).astype(np.float32)
-    ink = ink[_box(ink)]
-    h, w = (max(1, round(n * BOX / max(ink.shape))) for n in ink.shape)
-    small = np.array(Image.fromarray(ink).resize((w, h), Image.Resampling.BOX))
-    small = np.clip(small / small.max(), 0, 1)
-    y, x = ndimage.center_of_mass(small)
-    top = int(np.clip(round(CENTRE - y), 0, SIDE - h))
-    left = int(np.clip(round(CENTRE - x), 0, SIDE - w))
-    out = np.zeros((SIDE, SIDE), np.uint8)
-    out[top : top + h, left : left + w] = np.rint(255 * small)
-    return out
+    if width < _LEAST_WIDTH * scale:
+        ink = _thicken(ink, (_LEAST_WIDTH * scale - width) / 2)
+    image = Image.fromarray(ink.astype(np.float32)).resize(_fit(ink.shape, BOX), Image.Resampling.BOX)
+    small = np.array(image)
+    return _place(small / small.max())
+
+
+def _stroke_width(ink: np.ndarray) -> float:
+    """Mean width in pixels: four times the mean distance of ink to paper, as in a bar."""
+    inked = np.pad(ink > 0.5, 1)
+    return 4 * float(ndimage.distance_transform_edt(inked)[inked].mean()) - 1
+
+
+def _thicken(ink: np.ndarray, radius: float) -> np.ndarray:
+    """The strokes grown by `radius` pixels, cropped again."""
+    distance = ndimage.distance_transform_edt(np.pad(ink, int(radius) + 2) <= 0.5)
+    grown = np.clip(radius + 1 - distance, 0, 1)
+    return grown[_box(grown)]
+
+
+def _place(small: np.ndarray) -> np.ndarray:
+    """The digit, 0 to 1, at most 20×20 -> uint8 [28, 28] with its centre of mass at (14, 14)."""
+    top, left = (
+        int(np.clip(round(CENTRE - mass), 0, SIDE - n))
+        for mass, n in zip(ndimage.center_of_mass(small), small.shape, strict=True)
+    )
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    image[top : top + small.shape[0], left : left + small.shape[1]] = np.rint(255 * small)
+    return image
+
+
+# --- shared ---
+
+
+def _scale(grey: np.ndarray, side: int) -> np.ndarray:
+    """The picture with its longer side at `side` pixels. Sides beyond 65,535 are thinned first: a row costs Pillow
+    a pointer, so that 40,000,000 × 1 would take 12 times its own memory."""
+    grey = grey[:: 1 + grey.shape[0] // 65_536, :: 1 + grey.shape[1] // 65_536]
+    return np.array(Image.fromarray(grey).resize(_fit(grey.shape, side), Image.Resampling.BICUBIC, reducing_gap=2.0))
+
+
+def _fit(shape: tuple[int, ...], side: int) -> tuple[int, int]:
+    """Width and height with the longer one at `side`, aspect kept."""
+    height, width = (max(1, round(n * side / max(shape))) for n in shape)
+    return width, height
+
+
+def _border(picture: np.ndarray) -> np.ndarray:
+    return np.concatenate([picture[0], picture[-1], picture[:, 0], picture[:, -1]])
+
+
+def _box(ink: np.ndarray) -> tuple[slice, ...]:
+    """Rows and columns that hold the ink."""
+    return ndimage.find_objects((ink > 0.25).astype(np.uint8))[0]

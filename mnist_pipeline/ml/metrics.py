@@ -29,9 +29,7 @@ def evaluate(
 
     truth, predicted = truth.astype(np.int64), probabilities.argmax(1)
     classes = list(range(len(class_names)))
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, predicted, labels=classes, zero_division=0
-    )
+    precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
     columns = (precision, recall, f1, support.astype(int))
     per_class = {
         name: dict(zip(("precision", "recall", "f1", "support"), (c[i].item() for c in columns), strict=True))
@@ -78,9 +76,7 @@ def calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / len(truth))
 
 
-def worst_mistakes(
-    truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]
-) -> list[dict[str, Any]]:
+def worst_mistakes(truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:
     """The wrong answers that were given with the most confidence, the most confident first."""
     predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     wrong = np.flatnonzero(predicted != truth)

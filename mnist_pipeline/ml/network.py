@@ -12,6 +12,9 @@ MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0..1
 class DigitCNN(nn.Module):
     """Three convolutions with batch norm, the first two max-pooled, dropout, one linear layer."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(MEAN * 255))

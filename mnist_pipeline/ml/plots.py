@@ -55,9 +55,7 @@ def training_curves(history: "Sequence[Epoch]") -> bytes:
     figure, (losses, accuracies) = _figures(7.5, 3.0)
     numbers = [epoch.number for epoch in history]
     losses.plot(numbers, [epoch.train_loss for epoch in history], "o-", ms=3, color=BLUE, label="training")
-    losses.plot(
-        numbers, [epoch.validation_loss for epoch in history], "o-", ms=3, color=ORANGE, label="validation"
-    )
+    losses.plot(numbers, [epoch.validation_loss for epoch in history], "o-", ms=3, color=ORANGE, label="validation")
     losses.set_ylabel("loss (nats)")
     losses.set_ylim(bottom=0)
     losses.legend(frameon=False)
@@ -71,7 +69,7 @@ def training_curves(history: "Sequence[Epoch]") -> bytes:
     accuracies.legend(frameon=False, loc="lower right")
     for axes in (losses, accuracies):
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     return _png(figure)
 
 

@@ -60,9 +60,7 @@ class Predictor:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """float32 [N, classes] from uint8 [N, 28, 28], in batches of 256."""
         if images.dtype != np.uint8 or images.shape[1:] != (SIDE, SIDE):
-            raise ValueError(
-                f"images must be uint8 [N, {SIDE}, {SIDE}], got {images.dtype} {list(images.shape)}"
-            )
+            raise ValueError(f"images must be uint8 [N, {SIDE}, {SIDE}], got {images.dtype} {list(images.shape)}")
         parts = [
             self._session.run(None, {"images": images[at : at + BATCH]})[0]
             for at in range(0, max(1, len(images)), BATCH)

@@ -92,14 +92,12 @@ def _read_idx(directory: Path, published: Published, *, verify: bool) -> dict[st
     if not directory.is_dir():
         raise BadSource(f"there is no folder {directory}: set MNIST_DATA_DIR to the folder of the IDX files")
     with ThreadPoolExecutor() as pool:
-        arrays = list(pool.map(lambda file: _read_file(directory, published, *file, verify), published.files))
+        arrays = list(pool.map(lambda file: _read_file(directory, published, file, verify), published.files))
     by_role = {role: array for (role, _, _), array in zip(published.files, arrays, strict=True)}
     return {part: _pair(by_role, part, directory, published) for part in ("train", "test")}
 
 
-def _pair(
-    arrays: dict[str, np.ndarray], part: str, directory: Path, published: Published
-) -> LabeledImages:
+def _pair(arrays: dict[str, np.ndarray], part: str, directory: Path, published: Published) -> LabeledImages:
     images, labels = arrays[f"{part} images"], arrays[f"{part} labels"]
     labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST: the class is the first of eight columns
     where = f"{part} set in {directory}"
@@ -111,9 +109,8 @@ def _pair(
     return LabeledImages(images, labels.astype(np.uint8))
 
 
-def _read_file(
-    directory: Path, published: Published, role: str, archive: str, md5: str, verify: bool
-) -> np.ndarray:
+def _read_file(directory: Path, published: Published, file: tuple[str, str, str], verify: bool) -> np.ndarray:
+    role, archive, md5 = file
     path = _find(directory, archive)
     packed = path.read_bytes()
     data = idx.unpack(packed, str(path))
@@ -141,7 +138,10 @@ def _find(directory: Path, archive: str) -> Path:
     for path in candidates:
         if path.is_file():
             return path
-    raise BadSource(f"{directory} has no {archive} (nor {plain}): all four IDX files must be there")
+    raise BadSource(
+        f"{directory} has no {archive} (nor {plain}): all four IDX files must be there. "
+        f"For an image folder set MNIST_DATASET=images"
+    )
 
 
 def has_idx_files(directory: Path) -> bool:
@@ -187,9 +187,7 @@ def _read_images(paths: Iterable[Path], preparation: Preparation) -> np.ndarray:
         except UnreadableImage as error:
             faults.append(f"{path}: {error}")
     if faults:
-        raise BadSource(
-            f"{len(faults):,} images cannot be used; repair or remove them:\n" + "\n".join(faults[:20])
-        )
+        raise BadSource(f"{len(faults):,} images cannot be used; repair or remove them:\n" + "\n".join(faults[:20]))
     return np.stack(images)
 
 
@@ -203,5 +201,5 @@ def _at_mnist_size(image: np.ndarray) -> np.ndarray:
     right = round(14 - float((ink.sum(0) * np.arange(20)).sum() / ink.sum()))
     down, right = np.clip([down, right], 0, SIDE - 20)
     canvas = np.zeros((SIDE, SIDE), np.uint8)
-    canvas[down : down + 20, right : right + 20] = digit
+    canvas[down : down + 20, right : right + 20] = np.asarray(digit)
     return canvas

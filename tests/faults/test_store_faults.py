@@ -1,6 +1,6 @@
 """The model store under kill -9 and a full disk: old or new, never neither, and never half.
 
-Each child process is real and so is each kill; none of it waits for a child to be ready to die.
+Each child process is real, and so is each kill: at random moments, and before each call to the file system.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ store = ModelStore(DiskBlobs(Path(sys.argv[1])))
 
 def step(content):
     card = store.add_version(
-        {"weights.safetensors": content, "model.onnx": content[::-1]}, label="digitcnn", metrics={}, config={},
-        class_names=[], preparation="ink", dataset="mnist", data_version="d", code_version="c", run_id="r",
+        {"weights.safetensors": content, "model.onnx": content[::-1]},
+        label="digitcnn", metrics={}, config={}, class_names=[], preparation="ink", dataset="mnist",
+        data_version="d", code_version="c", run_id="r",
     )
     report = store.add_report({"model_digest": card.digest, "data_digest": "d"})
     before = store.current()
@@ -114,7 +115,8 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         assert child.returncode == -signal.SIGKILL
     witness.look_at_everything()
     print(
-        f"{KILLS} kills, {witness.acknowledged} decisions, {len(witness.seen)} versions, {witness.left_behind()} left"
+        f"{KILLS} kills, {witness.left_behind()} of them in mid-write: {len(witness.seen)} versions and "
+        f"{witness.acknowledged} decisions, all whole"
     )
     after = run_child(f"{WORK}\nstep(b'after')", tmp_path / "store")
     assert after.stdout.split() == [str(witness.acknowledged + 1)]
@@ -149,8 +151,8 @@ from mnist_pipeline.store import ModelStore
 
 root = Path(sys.argv[1])
 store = ModelStore(DiskBlobs(root))
-facts = dict(label="digitcnn", metrics={}, config={}, class_names=[], preparation="", dataset="", data_version="",
-             code_version="", run_id="")
+facts = dict(label="digitcnn", metrics={}, config={}, class_names=[], preparation="", dataset="",
+             data_version="", code_version="", run_id="")
 names = []
 try:
     for number in range(100):
@@ -167,17 +169,15 @@ assert store.add_version({"weights": b"w" * 10_000}, **facts).name in store.vers
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
-    """A file system of 1 MB, mounted in a namespace of its own: it needs no root, but a Linux that allows that."""
+    """A file system of 1 MB, mounted in a namespace of its own: no root, but a Linux that allows it."""
     mount = 'mount -t tmpfs -o size=1m none "$1" && exec "$2" -c "$3" "$1"'
     script = ["unshare", "-rm", "sh", "-c", mount, "sh", str(tmp_path), sys.executable, FULL]
     try:
-        possible = (
-            subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode == 0
-        )
+        possible = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         possible = False
     if not possible:
-        pytest.skip("no user namespaces here; the quick tests fill a quota instead")
+        pytest.skip("no user namespaces here; the quick tests hit a file size limit instead")
     done = subprocess.run(script, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"cannot write {tmp_path}/versions/digitcnn-" in done.stdout
