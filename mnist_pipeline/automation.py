@@ -2,8 +2,6 @@
 
 import dagster as dg
 
-from mnist_pipeline.assets.prediction import nights
-
 training = dg.define_asset_job(
     "training",
     dg.AssetSelection.groups("data", "model", "evaluation"),
@@ -23,13 +21,11 @@ make_model = dg.define_asset_job(
 batch_inference = dg.define_asset_job(
     "batch_inference",
     dg.AssetSelection.assets("batch_digit_predictions"),
-    partitions_def=nights,
     description="Predict the inbox of one night.",
 )
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     dg.AssetSelection.groups("data", "model", "evaluation", "deployment", "prediction"),
-    partitions_def=nights,
     description="Everything, from data to predictions.",
 )
 JOBS = [training, deployment, make_model, batch_inference, full_pipeline]

@@ -110,23 +110,21 @@ def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.
     book, names, first = pictures.open(), data.origin.class_names, data["train"]
     counts = {part: _counts(data, part).tolist() for part in data.parts}
     digest = data.digest()
+    captions = [names[label] for label in first.labels[:SHEET]]
+    mean, std = _mean_std(first.images)
     metadata: dict[str, Any] = {
         "source": data.origin.source,
+        "samples": book.show(asset, "samples", plots.contact_sheet(first.images[:SHEET], captions)),
+        "class_distribution": book.show(asset, "class_distribution", plots.class_distribution(counts, names)),
         "dataset": data.origin.dataset,
         "fallback": data.origin.fallback,
         "images": len(data),
         **{f"{part}_images": len(data[part]) for part in data.parts},
-        "classes": len(names),
-        "pixel_mean": float(first.images.mean() / 255),
-        "pixel_std": _std(first.images),
-        "sha256": digest,
-        "class_distribution": book.show(asset, "class_distribution", plots.class_distribution(counts, names)),
-        "samples": book.show(
-            asset,
-            "samples",
-            plots.contact_sheet(first.images[:SHEET], [names[label] for label in first.labels[:SHEET]]),
-        ),
         **more,
+        "classes": len(names),
+        "pixel_mean": mean,
+        "pixel_std": std,
+        "sha256": digest,
     }
     return dg.MaterializeResult(value=data, metadata=metadata, data_version=dg.DataVersion(digest))
 
@@ -135,8 +133,12 @@ def _counts(data: DigitData, part: str) -> np.ndarray:
     return np.bincount(data[part].labels, minlength=len(data.origin.class_names))
 
 
-def _std(images: np.ndarray) -> float:
-    """Of all pixels scaled to 0..1, from their histogram: no float copy of the images."""
-    shares = np.bincount(images.ravel(), minlength=256) / images.size
-    levels = np.arange(256) / 255
-    return float(np.sqrt((shares * levels**2).sum() - (shares * levels).sum() ** 2))
+def _mean_std(images: np.ndarray) -> tuple[float, float]:
+    """Of all pixels scaled to 0..1, a thousand images at a time: no float copy of them all."""
+    total, squares = 0.0, 0.0
+    for at in range(0, len(images), 1_000):
+        chunk = images[at : at + 1_000].astype(np.float32) / 255
+        total += float(chunk.sum(dtype=np.float64))
+        squares += float(np.square(chunk).sum(dtype=np.float64))
+    mean = total / images.size
+    return mean, (squares / images.size - mean**2) ** 0.5

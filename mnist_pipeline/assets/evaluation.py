@@ -53,10 +53,10 @@ def model_evaluation(
         data_version=dg.DataVersion(key),
         metadata={
             "version": digit_classifier,
-            "report": key,
-            "worst_class": parts["test"]["worst_class"]["name"],
-            **numbers,
             **_shown(parts["test"], processed_mnist_data["test"], names, pictures),
+            "worst_class": parts["test"]["worst_class"]["name"],
+            **dict(sorted(numbers.items())),
+            "report": key,
         },
     )
 

@@ -74,7 +74,7 @@ def digit_classifier(
         dataset=data.origin.dataset,
         data_version=data.digest(),
         code_version=CODE,
-        run_id=context.run_id,
+        run_id=context.run.run_id,
     )
     curves = pictures.open().show("digit_classifier", "training_curves", plots.training_curves(trained.history))
     context.log.info(f"stored version {card.name}")

@@ -1,0 +1,40 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
+
+
+@pytest.fixture(scope="session")
+def first_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, dg.ExecuteInProcessResult]:
+    """A tiny network, trained, evaluated and deployed: once for all tests."""
+    made = Pipeline(tmp_path_factory.mktemp("finished"))
+    return made, made.run(*UP_TO_DEPLOYMENT, digit_classifier=TINY)
+
+
+@pytest.fixture
+def finished(first_run: tuple[Pipeline, dg.ExecuteInProcessResult]) -> Pipeline:
+    """The pipeline after that, to look at only: whoever changes something takes `pipeline`."""
+    return first_run[0]
+
+
+@pytest.fixture
+def result(first_run: tuple[Pipeline, dg.ExecuteInProcessResult]) -> dg.ExecuteInProcessResult:
+    """That run."""
+    return first_run[1]
+
+
+@pytest.fixture
+def pipeline(finished: Pipeline, tmp_path: Path) -> Pipeline:
+    """A copy of `finished` to work on."""
+    return finished.copy(tmp_path / "state")
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Pipeline:
+    """A pipeline that nothing has run in."""
+    return Pipeline(tmp_path / "state")

@@ -1,0 +1,138 @@
+"""A pipeline over a folder of its own, driven through the doors that users have: runs with configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+import mnist_pipeline
+from mnist_pipeline.blobs import DiskBlobs
+from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.files import read_digits
+from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.resources import Models, Pictures
+from mnist_pipeline.store import ModelStore
+
+ROOT = Path(mnist_pipeline.__file__).parents[1]
+DATA = ("raw_mnist_data", "processed_mnist_data")
+UP_TO_DEPLOYMENT = (*DATA, "digit_classifier", "model_evaluation", "production_digit_classifier")
+TINY = {"width_1": 4, "width_2": 8, "width_3": 8, "device": "cpu"}  # 97 % on the embedded digits in a second
+BARELY = {**TINY, "epochs": 1, "min_steps": 0}  # 16 steps: a third of the answers are right
+NIGHT = "2026-01-05"  # a night that is over
+
+
+class Pipeline:
+    """Definitions, an instance and a state folder that belong together."""
+
+    def __init__(self, state: Path, **env: str) -> None:
+        self.state = state
+        self.env = {
+            "MNIST_PIPELINE_STATE": str(state),
+            "MNIST_DATASET": "embedded",
+            "MNIST_INBOX_SETTLE_S": "0",
+            **env,
+        }
+        self.definitions = build_definitions(self.env)
+        self.instance = dg.DagsterInstance.ephemeral()
+
+    def run(self, *assets: str, night: str | None = None, **config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
+        """Materialize these assets with their checks. config: run configuration by asset name."""
+        return self._execute(assets, night, config, raise_on_error=True)
+
+    def try_run(self, *assets: str, night: str | None = None, **config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
+        """The same, with a failed step as a result to look at."""
+        return self._execute(assets, night, config, raise_on_error=False)
+
+    def _execute(
+        self, assets: tuple[str, ...], night: str | None, config: Mapping[str, Any], *, raise_on_error: bool
+    ) -> dg.ExecuteInProcessResult:
+        return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(asset) for asset in assets],
+            run_config={
+                "loggers": {"brief": {}},
+                "ops": {name: {"config": dict(each)} for name, each in config.items()},
+            },
+            partition_key=night,
+            raise_on_error=raise_on_error,
+        )
+
+    def copy(self, state: Path, **env: str) -> Pipeline:
+        """Another pipeline that begins where this one stands."""
+        shutil.copytree(self.state, state)
+        return Pipeline(state, **{**self.env, "MNIST_PIPELINE_STATE": str(state), **env})
+
+    @property
+    def models(self) -> Models:
+        return Models(folder=str(self.state / "models"))
+
+    @property
+    def pictures(self) -> Pictures:
+        return Pictures(folder=str(self.state / "pictures"))
+
+    @property
+    def store(self) -> ModelStore:
+        return ModelStore(DiskBlobs(self.state / "models"))
+
+    @property
+    def inbox(self) -> Path:
+        return self.state / "inbox"
+
+    def digits(self, asset: str = "processed_mnist_data") -> DigitData:
+        return read_digits(self.state / "assets" / f"{asset}.safetensors")
+
+    def stored(self) -> dict[str, str]:
+        """Blob -> sha256 of everything in the model store."""
+        blobs = self.store.blobs
+        return {key: hashlib.sha256(blobs.read(key)).hexdigest() for key in blobs.list("")}
+
+    def messages(self, result: dg.ExecuteInProcessResult) -> list[str]:
+        """What the run said in the Dagster log."""
+        return [entry.user_message for entry in self.instance.all_logs(result.run_id) if entry.user_message]
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """Plain values of the metadata of an asset that was materialized in this run; pictures as their markdown."""
+    return {name: entry.value for name, entry in materialization(result, asset).metadata.items()}
+
+
+def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:
+    return str((materialization(result, asset).tags or {})["dagster/data_version"])
+
+
+def materialization(result: dg.ExecuteInProcessResult, asset: str) -> dg.AssetMaterialization:
+    (event,) = result.asset_materializations_for_node(asset)
+    return event
+
+
+def verdicts(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
+    """Check -> whether it passed."""
+    return {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+
+
+def flip_a_bit(path: Path) -> None:
+    """In the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def call(*command: str | Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own, with the repository as its folder."""
+    return subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
