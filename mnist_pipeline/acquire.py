@@ -4,9 +4,11 @@ Reading and verifying what was got is in `ml.sources`. Run as a program, this mo
 process, because torchvision's download has no time limit of its own and a child can be ended.
 """
 
+import json
 import logging
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -98,28 +100,45 @@ class DigitSource:
 def download(
     dataset: str, target: Path, mirrors: Sequence[str] = (), timeout_s: float = 300.0, attempts: int = 2
 ) -> None:
-    """Fetch the files of a published data set with torchvision; appears in `target` whole or not at all."""
-    deadline, reason = time.monotonic() + timeout_s, ""
+    """Fetch the files of a published data set with torchvision; appears in `target` whole or not at all.
+
+    Raises SourceUnavailable.
+    """
+    published = PUBLISHED[dataset]
+    files = [(archive, md5) for _, archive, md5 in published.files]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # made and removed here, not in the child: a child that ran out of time is killed, and removes nothing
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
+        whole = Path(scratch) / "whole"
+        whole.mkdir()
+        fault = _fetch_in_child(files, whole, mirrors or published.mirrors, timeout_s, attempts)
+        if fault:
+            raise SourceUnavailable(
+                f"{dataset} was not downloaded: {fault}. Set MNIST_DATA_DIR to a folder with its IDX files, "
+                f"or MNIST_MIRROR to a mirror that can be reached"
+            )
+        whole.rename(target)
+
+
+def _fetch_in_child(
+    files: Sequence[tuple[str, str]], folder: Path, mirrors: Sequence[str], timeout_s: float, attempts: int
+) -> str:
+    """What went wrong in the last attempt, or nothing."""
+    child = [sys.executable, "-m", "mnist_pipeline.acquire", str(folder), json.dumps(files), *mirrors]
+    deadline, fault = time.monotonic() + timeout_s, ""
     for attempt in range(attempts):
         time.sleep(attempt)  # the first at once
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        child = [sys.executable, "-m", "mnist_pipeline.acquire", dataset, str(target), *mirrors]
         try:
+            left = max(0.0, deadline - time.monotonic())
             ended = subprocess.run(child, capture_output=True, text=True, timeout=left, check=False)
         except subprocess.TimeoutExpired:
-            reason = f"the download took longer than {timeout_s:.0f} s"
-            break
+            return f"the download took longer than {timeout_s:g} s"
         if ended.returncode == 0:
-            return
-        reason = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
+            return ""
+        fault = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
         if ended.returncode == UNREACHABLE:
             break
-    raise SourceUnavailable(
-        f"{dataset} was not downloaded: {reason}. Set MNIST_DATA_DIR to a folder with its IDX files, "
-        f"or MNIST_MIRROR to a mirror that can be reached"
-    )
+    return fault
 
 
 UNREACHABLE = 3
@@ -129,11 +148,11 @@ def _reachable(mirror: str) -> bool:
     """Whether anything listens at the mirror. Behind a proxy nobody can tell, so the download itself decides."""
     import socket
     from urllib.parse import urlsplit
-    from urllib.request import getproxies
+    from urllib.request import getproxies, proxy_bypass
 
-    if getproxies():
-        return True
     parts = urlsplit(mirror)
+    if parts.scheme in getproxies() and not proxy_bypass(parts.hostname or ""):
+        return True
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), CONNECT_TIMEOUT).close()
@@ -142,28 +161,19 @@ def _reachable(mirror: str) -> bool:
     return True
 
 
-def _fetch(dataset: str, target: Path, mirrors: Sequence[str]) -> None:
-    """The child process: every file from the first mirror that gives it whole, then one rename."""
+def _fetch(folder: str, files: Sequence[tuple[str, str]], mirrors: Sequence[str]) -> None:
+    """The child process: every file from the first mirror that gives it whole."""
     import socket
-    import tempfile
 
-    published = PUBLISHED[dataset]
-    reachable = [mirror for mirror in mirrors or published.mirrors if _reachable(mirror)]
+    reachable = [mirror for mirror in mirrors if _reachable(mirror)]
     if not reachable:
-        print(f"no mirror can be reached ({', '.join(mirrors or published.mirrors)})", file=sys.stderr)
+        print(f"no mirror can be reached ({', '.join(mirrors)})", file=sys.stderr)
         raise SystemExit(UNREACHABLE)
     from torchvision.datasets.utils import download_url
 
     socket.setdefaulttimeout(CONNECT_TIMEOUT * 4)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as folder:
-        for _, archive, md5 in published.files:
-            _from_first(download_url, reachable, folder, archive, md5)
-        whole = Path(folder) / "whole"
-        whole.mkdir()
-        for _, archive, _ in published.files:
-            (Path(folder) / archive).rename(whole / archive)
-        whole.rename(target)
+    for archive, md5 in files:
+        _from_first(download_url, reachable, folder, archive, md5)
 
 
 def _from_first(download_url: Callable[..., None], mirrors: Sequence[str], folder: str, archive: str, md5: str) -> None:
@@ -179,4 +189,4 @@ def _from_first(download_url: Callable[..., None], mirrors: Sequence[str], folde
 
 
 if __name__ == "__main__":
-    _fetch(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    _fetch(sys.argv[1], json.loads(sys.argv[2]), sys.argv[3:])

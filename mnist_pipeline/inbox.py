@@ -6,18 +6,20 @@ what waits. The model that scores and the schedule that starts it are not chosen
 
 import fcntl
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mnist_pipeline.ml.array_files import BadArray, count_rows, is_array, read_rows
+from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare, read_image
 from mnist_pipeline.ml.predictor import Predictor
@@ -26,20 +28,22 @@ from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
 CLAIMED = "claimed"
 CLOSED = ".closed"
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".swp")
-FILES_A_SHARD, ROWS_A_SHARD = 1_000, 10_000
+FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A bounded part of a night: up to 1,000 image files, or up to 10,000 rows of one array file.
+    """A bounded part of a night: up to 1,000 image files, or up to 10,000 rows and 64 MiB of one array file.
 
     files: paths below the night's folder. sha256: of an array file, which is read once for it and not once a shard.
+    fault: why an array file cannot be read; it is one shard then, so that none of its rows is taken for good.
     """
 
     files: tuple[str, ...]
     begin: int = 0
     end: int = 0
     sha256: str = ""
+    fault: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Inbox:
             if not (folder / CLOSED).exists():
                 for path in self.waiting():
                     if self._ready(path):
-                        _move(path, folder / path.relative_to(self.folder))
+                        _move(path, folder, path.relative_to(self.folder))
                 if over:
                     (folder / CLOSED).touch()
         return [str(path.relative_to(folder)) for path in _files(folder)]
@@ -174,12 +178,11 @@ def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
 
 
 def _score_array(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
+    """Raises BadArray for a file that was whole when the night was planned, and is no longer."""
     (name,) = shard.files
-    try:
-        pixels = read_rows(folder / name, shard.begin, shard.end)
-        images = [prepare(image, scorer.preparation) for image in pixels]
-    except BadArray as error:
-        return Scored(_rows([], [], [], [], scorer), _faults([(name, shard.sha256, str(error))]))
+    if shard.fault:
+        return Scored(_rows([], [], [], [], scorer), _faults([(name, shard.sha256, shard.fault)]))
+    images = [prepare(image, scorer.preparation) for image in read_rows(folder / name, shard.begin, shard.end)]
     count = len(images)
     rows = range(shard.begin, shard.begin + count)
     return Scored(_rows([name] * count, rows, [shard.sha256] * count, images, scorer), _faults([]))
@@ -203,7 +206,7 @@ def _rows(
     labels[seen] = np.asarray(scorer.class_names, object)[found.labels]
     blank = ~seen
     columns = [
-        pa.array(names, pa.string()),
+        pa.array(map(_as_text, names), pa.string()),
         pa.array(rows, pa.int64()),
         pa.array(sums, pa.string()),
         pa.array(labels, pa.string()),
@@ -216,8 +219,14 @@ def _rows(
 
 
 def _faults(faults: Sequence[tuple[str, str, str]]) -> pa.Table:
-    columns = list(zip(*faults, strict=True)) or [(), (), ()]
+    rows = [(_as_text(name), digest, reason) for name, digest, reason in faults]
+    columns = list(zip(*rows, strict=True)) or [(), (), ()]
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=QUARANTINE)
+
+
+def _as_text(name: str) -> str:
+    r"""A file's name for a table: bytes that are no UTF-8, which a file system allows, as \xff."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _check_suffix(name: str) -> None:
@@ -232,11 +241,13 @@ def _plan_array(folder: Path, name: str) -> Iterator[Shard]:
     """At least one shard, so that an array which cannot be read still comes to somebody's notice."""
     digest = _sha256(folder / name)
     try:
-        count = count_rows(folder / name)
-    except BadArray:
-        count = 1  # scoring it says what is wrong
-    for begin in range(0, max(1, count), ROWS_A_SHARD):
-        yield Shard((name,), begin, min(begin + ROWS_A_SHARD, count), digest)
+        count, *image = shape_of(folder / name)
+    except BadArray as error:
+        yield Shard((name,), sha256=digest, fault=str(error))
+        return
+    rows = min(ROWS_A_SHARD, max(1, BYTES_A_SHARD // prod(image)))
+    for begin in range(0, count, rows):
+        yield Shard((name,), begin, min(begin + rows, count), digest)
 
 
 def _sha256(path: Path) -> str:
@@ -257,18 +268,18 @@ def _files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _move(path: Path, target: Path) -> None:
-    """A name that the night already has gets a number, so that no file replaces another."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    number = 1
-    free = target
-    while free.exists():
-        number += 1
-        free = target.with_name(f"{target.stem}~{number}{target.suffix}")
-    try:
-        path.rename(free)
-    except FileNotFoundError:  # its owner took it back
-        return
+def _move(path: Path, night: Path, name: Path) -> None:
+    """A file whose name the night already has goes below ~2, so that none replaces another and none is renamed."""
+    for number in itertools.count(1):
+        target = (night if number == 1 else night / f"~{number}") / name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):  # what was a file before is a folder now
+            continue
+        if not target.exists():
+            break
+    with suppress(FileNotFoundError):  # its owner took it back
+        path.rename(target)
 
 
 @contextmanager

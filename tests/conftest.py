@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
+
+# Two workers with a thread for each core would have them wait for each other; set before torch is imported anywhere.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")

@@ -130,7 +130,9 @@ def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.
 
 
 def _counts(data: DigitData, part: str) -> np.ndarray:
-    return np.bincount(data[part].labels, minlength=len(data.origin.class_names))
+    """Images a class; a label that is no class is counted in none."""
+    classes = len(data.origin.class_names)
+    return np.bincount(data[part].labels, minlength=classes)[:classes]
 
 
 def _mean_std(images: np.ndarray) -> tuple[float, float]:

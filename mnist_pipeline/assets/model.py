@@ -26,6 +26,7 @@ CODE = code_version(
     "ml/predictor.py",
 )
 COMPARED_IMAGES = 1_000
+LEAST_LEARNED = 0.1  # of the way from guessing to perfect: 0.19 for ten classes, 0.55 for two
 
 
 ChosenPreset: Any = choice(Preset, "Preset")
@@ -88,7 +89,7 @@ def digit_classifier(
 TORCH_AND_ONNX_AGREE = blocking(
     digit_classifier, "torch_and_onnx_agree", "logits within 1e-4", also=["processed_mnist_data"]
 )
-LEARNED_SOMETHING = blocking(digit_classifier, "learned_something", "twice as good as guessing")
+LEARNED_SOMETHING = blocking(digit_classifier, "learned_something", "clearly better than guessing")
 
 
 @dg.multi_asset_check(specs=[TORCH_AND_ONNX_AGREE, LEARNED_SOMETHING])
@@ -108,7 +109,8 @@ def model_checks(
     off = float(np.abs(torch_logits(network, images) - Predictor.load(files).logits(images)).max())
     yield verdict(TORCH_AND_ONNX_AGREE, off <= TOLERANCE, largest_difference=off)
     accuracy, guess = card.metrics["validation_accuracy"], 1 / len(card.class_names)
-    yield verdict(LEARNED_SOMETHING, accuracy > 2 * guess, validation_accuracy=accuracy, guessing=guess)
+    floor = guess + LEAST_LEARNED * (1 - guess)
+    yield verdict(LEARNED_SOMETHING, accuracy > floor, validation_accuracy=accuracy, guessing=guess, floor=floor)
 
 
 def _chosen(config: Any) -> ModelConfig:

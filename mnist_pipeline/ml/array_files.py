@@ -1,6 +1,7 @@
 """Image arrays in files, .npy or IDX (gzipped or not): how many rows there are, and any run of them."""
 
 import gzip
+import zlib
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -8,8 +9,11 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from mnist_pipeline.ml import idx
+from mnist_pipeline.ml.decoding import MAX_PIXELS, MAX_SIDE
 
 LONGEST_HEADER = 20  # bytes of an IDX header with four dimensions
+CHUNK = 1 << 20
+Shape = tuple[int, int, int]
 
 
 class BadArray(ValueError):
@@ -21,11 +25,19 @@ def is_array(name: str) -> bool:
     return name.endswith(".npy") or name.removesuffix(".gz").endswith("-ubyte")
 
 
-def count_rows(path: Path) -> int:
-    """How many images the file says that it holds. Raises BadArray."""
+def shape_of(path: Path) -> Shape:
+    """(rows, height, width) of a file that is whole, neither cut nor too long. Raises BadArray."""
     if path.suffix == ".npy":
-        return len(_npy(path))
-    return _idx_shape(path)[0][0]
+        array = _npy(path)
+        return _checked(array.dtype, array.shape)
+    shape, at = _idx_shape(path)
+    stated, there = prod(shape), _length(path, at + prod(shape) + 1) - at
+    if stated != there:
+        raise BadArray(
+            f"it states {stated:,} bytes of images but holds {'more' if there > stated else f'{there:,}'}: "
+            f"drop it again, whole"
+        )
+    return shape
 
 
 def read_rows(path: Path, begin: int, end: int) -> np.ndarray:
@@ -38,7 +50,7 @@ def read_rows(path: Path, begin: int, end: int) -> np.ndarray:
         with _opened(path) as file:
             file.seek(at + begin * size)
             data = file.read((end - begin) * size)
-    except (EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise BadArray(f"it cannot be unpacked ({error}): drop it again") from error
     if len(data) != (end - begin) * size:
         raise BadArray(f"it states {shape[0]:,} images but ends before image {end:,}: drop it again, whole")
@@ -47,26 +59,44 @@ def read_rows(path: Path, begin: int, end: int) -> np.ndarray:
 
 def _npy(path: Path) -> np.ndarray:
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # a header that is no header gives a dozen kinds of them, from TokenError to MemoryError
         raise BadArray(f"it is not a whole .npy file ({error}): save it again with numpy.save") from error
-    if array.dtype != np.uint8 or array.ndim != 3 or 0 in array.shape[1:]:
-        raise BadArray(
-            f"it holds {array.dtype} {list(array.shape)}; grey images are uint8 [N, height, width], 0 to 255"
-        )
+    _checked(array.dtype, array.shape)
     return cast(np.ndarray, array)
 
 
-def _idx_shape(path: Path) -> tuple[tuple[int, ...], int]:
+def _idx_shape(path: Path) -> tuple[Shape, int]:
     """The stated shape, and the offset of the values."""
     try:
         with _opened(path) as file:
             dtype, shape, at = idx.header(file.read(LONGEST_HEADER), "it")
-    except (EOFError, OSError, idx.BadIdx) as error:
+    except (EOFError, OSError, zlib.error, idx.BadIdx) as error:
         raise BadArray(f"it is not a whole IDX file: {error}") from error
-    if dtype != np.uint8 or len(shape) != 3 or 0 in shape[1:]:
-        raise BadArray(f"it holds {dtype} {list(shape)}; grey images are uint8 [N, height, width]")
-    return shape, at
+    return _checked(dtype, shape), at
+
+
+def _checked(dtype: np.dtype, shape: tuple[int, ...]) -> Shape:
+    if dtype != np.uint8 or len(shape) != 3 or 0 in shape:
+        raise BadArray(f"it holds {dtype} {list(shape)}; grey images are uint8 [N, height, width], 0 to 255")
+    if prod(shape[1:]) > MAX_PIXELS or max(shape[1:]) > MAX_SIDE:
+        raise BadArray(
+            f"its images are {shape[1]:,}×{shape[2]:,} pixels; at most {MAX_PIXELS:,} are read, {MAX_SIDE:,} a side"
+        )
+    rows, height, width = shape
+    return rows, height, width
+
+
+def _length(path: Path, enough: int) -> int:
+    """Bytes in the file once unpacked, counted up to `enough`; unpacking to its end also checks its checksum."""
+    length = 0
+    try:
+        with _opened(path) as file:
+            while length < enough and (chunk := file.read(CHUNK)):
+                length += len(chunk)
+    except (EOFError, OSError, zlib.error) as error:
+        raise BadArray(f"it cannot be unpacked ({error}): drop it again") from error
+    return length
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -45,7 +45,10 @@ def parse(data: bytes, name: str) -> np.ndarray:
     stated, there = prod(shape) * dtype.itemsize, len(data) - begin
     if stated != there:
         raise BadIdx(f"{name} states {stated:,} bytes of values in its header but holds {there:,}: fetch it again")
-    return np.frombuffer(data, dtype, offset=begin).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype, offset=begin).reshape(shape)
+    except ValueError as error:  # no rows of 2**96 values each
+        raise BadIdx(f"{name} states an impossible shape, {list(shape)}: fetch it again") from error
 
 
 def dump(array: np.ndarray) -> bytes:

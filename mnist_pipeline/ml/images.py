@@ -24,13 +24,13 @@ _CLEAN, _INKED, _LEAST_INK = 32, 64, 12
 # Longer side in pixels while strokes are sought: smaller pictures are enlarged, larger ones reduced. A digit smaller
 # than _CLOSER there is looked at again on its own; paper, being smooth, needs no more than _PAPER_SIDE.
 _WORKING_SIDES, _CLOSER, _PAPER_SIDE = (128, 384), 100, 128
-# A stroke is at most this share of the picture wide. Smaller: a bold digit becomes paper; larger: shadows become ink.
+# Strokes are narrower than this share of the picture. Smaller: a bold digit becomes paper; larger: shadows, ink.
 _WIDEST_STROKE = 0.4
 # The least difference of neighbouring pixels at _PAPER_SIDE that is an edge, not shading: a shadow of 35 grey levels
 # that fades over a fifth of the page has 1.5, a light pencil line 8.
 _LEAST_EDGE = 2.0
 _LEAST_CONTRAST = 10.0  # grey levels between paper and the faintest ink
-# Pixels at 20×20: 98 % of MNIST's digits have strokes wider than the first, half of them wider than the second.
+# Pixels at 20×20: 97 % of MNIST's digits have strokes wider than the first, half of them wider than the second.
 _LEAST_WIDTH, _USUAL_WIDTH = 2.0, 2.9
 _SQUARE = np.ones((3, 3), bool)
 
@@ -115,7 +115,7 @@ def _is_light_on_dark(page: np.ndarray) -> bool:
 
 
 def _strokes(page: np.ndarray) -> np.ndarray | None:
-    """Dark strokes of a light page; None when nothing stands out from paper and noise.
+    """Dark strokes of a light page; None when nothing but paper and noise is there.
 
     Noise is judged between the 5th and 30th percentile of contrast, where even a picture that is half ink has paper.
     """
@@ -128,11 +128,16 @@ def _strokes(page: np.ndarray) -> np.ndarray | None:
     if clear.size == 0:
         return None
     ink = float(np.sum(clear**2) / np.sum(clear))  # the mean, weighted by itself: edges count little
-    weak, strong = max(0.3 * ink, 3 * noise), max(0.5 * ink, least)
-    if np.count_nonzero(contrast > 0.3 * ink) > 2.5 * np.count_nonzero(contrast > 0.6 * ink):
+    if not _has_edges(contrast, ink):
         return None
-    digit = _digit(contrast, weak, strong)
+    digit = _digit(contrast, max(0.3 * ink, 3 * noise), max(0.5 * ink, least))
     return None if digit is None else np.clip((contrast / ink - 0.1) / 0.8, 0, 1) * digit
+
+
+def _has_edges(contrast: np.ndarray, ink: float) -> bool:
+    """Whether what is dark has edges, as ink has: then the area above 30 % of it is 1.1 to 2.1 times the area above
+    60 % (3,100 pictures in 31 styles). Noise and stains fade slowly: 4 to 100 times, from 50×50 pixels on."""
+    return bool(np.count_nonzero(contrast > 0.3 * ink) <= 2.5 * np.count_nonzero(contrast > 0.6 * ink))
 
 
 def _paper(page: np.ndarray) -> np.ndarray:

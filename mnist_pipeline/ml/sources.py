@@ -55,7 +55,11 @@ def read_image_folder(directory: Path, preparation: Preparation) -> DigitData:
     split = all((directory / part).is_dir() for part in ("train", "test"))
     roots = {part: directory / part for part in ("train", "test")} if split else {"train": directory}
     names = _class_folders(roots["train"])
+    if split and (unknown := set(_class_folders(roots["test"])) - set(names)):
+        raise BadSource(f"{roots['test']} has classes that {roots['train']} has not: {', '.join(sorted(unknown))}")
     parts = {part: _read_classes(root, names, preparation) for part, root in roots.items()}
+    if empty := [name for i, name in enumerate(names) if i not in parts["train"].labels]:
+        raise BadSource(f"{roots['train']} has class folders without images: {', '.join(empty)}; fill or remove them")
     if not split:
         parts["train"], parts["test"] = split_off(parts["train"], TEST_SHARE, seed=0)
     for part, images in parts.items():

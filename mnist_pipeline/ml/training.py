@@ -6,6 +6,7 @@ Which model is good enough to deploy is decided in `gate`; what is stored of it 
 import contextlib
 import copy
 import ctypes
+import inspect
 import math
 import sys
 import time
@@ -107,6 +108,7 @@ class _Loop:
         self.steps_per_epoch = len(training) // self.batch
         self.epochs = max(config.epochs, math.ceil(config.min_steps / self.steps_per_epoch))
         self.optimizer = _optimizer(self.network, config, self.device)
+        self.update = _bare_step(self.optimizer)
         self.schedule = _schedule(self.optimizer, config, self.epochs * self.steps_per_epoch)
         self.generator = torch.Generator().manual_seed(config.seed)
 
@@ -168,7 +170,7 @@ class _Loop:
             loss = F.cross_entropy(self.network(images), labels, label_smoothing=self.config.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        self.update()
         self.schedule.step()
         if self.averaged is not None:
             _average(self.averaged, self.network, self.config.ema_decay)
@@ -206,19 +208,29 @@ def _schedule(
     optimizer: torch.optim.Optimizer, config: ModelConfig, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
     if config.schedule == "one_cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=steps + 1)
+        # it moves Adam's first beta against the rate; sgd keeps the momentum that was asked for
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=config.optimizer != "sgd"
+        )
     if config.schedule == "cosine":
         return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
 
 
 def _leave_compiler_out() -> None:
-    """Optimizers import torch's compiler (880 modules, 2.4 s) only to exempt two methods from it; nothing here is
-    compiled, so these two are marked as exempt already. Where torch does it differently, only the time is lost."""
+    """Optimizers import torch's compiler (880 modules, 2.4 s) only to exempt methods of theirs from it; nothing here
+    is compiled, so these are marked as exempt already. Where torch does it differently, only the time is lost."""
     for method in (torch.optim.Optimizer.add_param_group, torch.optim.Optimizer.zero_grad):
         plain = getattr(method, "__wrapped__", None)
         if plain is not None and not hasattr(plain, "__dynamo_disable"):
             setattr(plain, "__dynamo_disable", plain)
+
+
+def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
+    """optimizer.step without its decorators (profiler, compiler), which import the compiler as well."""
+    step = inspect.unwrap(type(optimizer).step)
+    optimizer._opt_called = True  # type: ignore[attr-defined]  # else schedules warn that no step was made
+    return torch.no_grad()(lambda: step(optimizer))
 
 
 @torch.no_grad()

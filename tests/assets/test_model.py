@@ -1,0 +1,137 @@
+"""digit_classifier: settings reach the card, the same settings give the same version, and a bad run stores nothing."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+from pipelines import BARELY, TINY, Pipeline, data_version, metadata, verdicts
+
+from mnist_pipeline.ml.artifacts import load_network, torch_logits
+from mnist_pipeline.ml.config import PRESETS, ModelConfig, configure
+from mnist_pipeline.ml.predictor import Predictor
+from mnist_pipeline.ml.training import TrainingDiverged
+
+
+def test_the_first_run_passed_every_check(result: dg.ExecuteInProcessResult) -> None:
+    assert len(verdicts(result)) == 12
+    assert all(verdicts(result).values())
+
+
+def test_the_value_is_a_whole_version_in_the_store(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
+    name = finished.value("digit_classifier")
+    assert finished.store.versions() == [name] == [metadata(result, "digit_classifier")["version"]]
+    assert sorted(finished.store.load(name)) == ["golden.safetensors", "model.onnx", "weights.safetensors"]
+
+
+def test_the_card_says_how_the_version_came_about(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
+    card = finished.store.card(finished.value("digit_classifier"))
+    said = metadata(result, "digit_classifier")
+    assert card.config == configure("fast", **TINY).model_dump() == said["config"]
+    assert card.data_version == data_version(result, "processed_mnist_data")
+    assert card.metrics["validation_accuracy"] == said["validation_accuracy"] > 0.9
+    assert card.run_id == result.run_id
+    assert (card.dataset, card.preparation, card.class_names) == ("embedded", "ink", list("0123456789"))
+    tags = result.asset_materializations_for_node("digit_classifier")[0].tags or {}
+    assert card.code_version == tags["dagster/code_version"]
+    assert card.digest == tags["dagster/data_version"]
+
+
+def test_the_name_says_architecture_training_accuracy_and_digest(finished: Pipeline) -> None:
+    name = finished.value("digit_classifier")
+    card = finished.store.card(name)
+    accuracy = f"{card.metrics['validation_accuracy'] * 1e4:.0f}"
+    assert name == f"digitcnn-4x8x8-adamw-b256-e2-acc{accuracy}-{card.digest[:12]}"
+
+
+def test_the_log_has_a_line_an_epoch(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
+    lines = [line for line in finished.messages(result) if line.startswith("epoch ")]
+    epochs = metadata(result, "digit_classifier")["epochs"]
+    assert [line.split(":")[0] for line in lines] == [f"epoch {i}/{epochs}" for i in range(1, epochs + 1)]
+    line = r"epoch \d+/\d+: loss [\d.]+, validation loss [\d.]+, validation accuracy [\d.]+%( \(best\))?, "
+    line += r"[\d,]+ images/s, \d+ s left"
+    assert all(re.fullmatch(line, each) for each in lines)
+
+
+def test_training_curves_are_shown(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
+    assert metadata(result, "digit_classifier")["training_curves"].startswith("![training_curves](data:image/png;base64,")
+    assert (finished.state / "pictures" / "digit_classifier" / "training_curves.png").is_file()
+
+
+def test_torch_and_onnx_give_the_same_logits(finished: Pipeline) -> None:
+    name, images = finished.value("digit_classifier"), finished.digits()["test"].images
+    files = finished.store.load(name)
+    network = load_network(files, ModelConfig(**finished.store.card(name).config), 10)
+    assert np.abs(torch_logits(network, images) - Predictor.load(files).logits(images)).max() < 1e-4
+
+
+# --- settings ---
+
+
+def test_the_same_settings_give_the_same_version_and_leave_the_store_as_it_was(
+    pipeline: Pipeline, result: dg.ExecuteInProcessResult
+) -> None:
+    name, stored = pipeline.value("digit_classifier"), pipeline.stored()
+    again = pipeline.run("digit_classifier", digit_classifier=TINY)
+    assert pipeline.value("digit_classifier") == name
+    assert data_version(again, "digit_classifier") == data_version(result, "digit_classifier")
+    assert pipeline.stored() == stored
+
+
+def test_another_seed_gives_another_version_and_the_first_one_stays(pipeline: Pipeline) -> None:
+    stored = pipeline.stored()
+    pipeline.run("digit_classifier", digit_classifier={**TINY, "min_steps": 60, "seed": 1})
+    assert len(pipeline.store.versions()) == 2
+    assert stored.items() < pipeline.stored().items()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_and_what_is_set_beside_it_reach_the_card(pipeline: Pipeline, preset: str) -> None:
+    beside = {**TINY, "width_3": 6, "epochs": 1, "min_steps": 20, "optimizer": "sgd", "schedule": "cosine", "seed": 3}
+    ran = pipeline.try_run("digit_classifier", digit_classifier={"preset": preset, **beside})
+    card = pipeline.store.card(pipeline.value("digit_classifier"))
+    assert card.config == {**ModelConfig().model_dump(), **PRESETS[preset], **beside}
+    assert card.name.startswith("digitcnn-4x8x6-sgd-b256-e1-")
+    assert metadata(ran, "digit_classifier")["epochs"] == 2  # 16 steps an epoch, and 20 were asked for
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"widht_1": 8}, "(?s)unexpected config entry.*widht_1"),
+        ({"preset": "fats"}, "preset not in enum type Preset got fats"),
+        ({"optimizer": "adagrad"}, "optimizer not in enum type optimizer got adagrad"),
+        ({"epochs": "many"}, "(?s)epochs.*Int"),
+        ({"epochs": 0}, "(?s)epochs.*greater than or equal to 1"),
+        ({"dropout": 1.0}, "(?s)dropout.*less than 1"),
+        ({"learning_rate": -0.1}, "(?s)learning_rate.*greater than 0"),
+        ({"learning_rate": float("nan")}, "(?s)learning_rate.*finite"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_nothing_is_stored(
+    pipeline: Pipeline, wrong: dict[str, Any], says: str
+) -> None:
+    before, stored = pipeline.value("digit_classifier"), pipeline.stored()
+    with pytest.raises((dg.DagsterInvalidConfigError, ValueError), match=says):
+        pipeline.run("digit_classifier", digit_classifier={**BARELY, **wrong})
+    assert (pipeline.value("digit_classifier"), pipeline.stored()) == (before, stored)
+
+
+def test_a_run_that_diverges_says_so_and_stores_nothing(pipeline: Pipeline) -> None:
+    before, stored = pipeline.value("digit_classifier"), pipeline.stored()
+    with pytest.raises(TrainingDiverged, match=r"not finite.*nothing was stored.*learning rate below 1e\+30"):
+        pipeline.run("digit_classifier", digit_classifier={**BARELY, "optimizer": "sgd", "learning_rate": 1e30})
+    assert (pipeline.value("digit_classifier"), pipeline.stored()) == (before, stored)
+
+
+def test_a_device_that_is_not_there_is_named(pipeline: Pipeline) -> None:
+    import torch
+
+    missing = next(name for name, there in (("mps", torch.backends.mps.is_available()), ("cuda", False)) if not there)
+    if missing == "cuda" and torch.cuda.is_available():
+        pytest.skip("every device is there")
+    with pytest.raises(ValueError, match=f"device '{missing}' is not there"):
+        pipeline.run("digit_classifier", digit_classifier={**BARELY, "device": missing})

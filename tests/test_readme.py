@@ -1,0 +1,91 @@
+"""The README is the product's face: what it says about commands, variables, files and code is held against the code."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mnist_pipeline.acquire import DATASETS
+from mnist_pipeline.automation import JOBS
+from mnist_pipeline.ml import metrics
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+MAKEFILE = (ROOT / "Makefile").read_text()
+SOURCES = [path for folder in ("mnist_pipeline", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+
+
+def code_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_every_make_target_that_is_named_exists_and_every_target_is_named() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    commands = [line for block in code_blocks("console") for line in block.splitlines()]
+    named = {target for line in commands for target in re.findall(r"\bmake ([a-z-]+)", line)}
+    (listed,) = re.findall(r"lists all targets: (.*)\.\n", README)
+    assert named <= targets | {"help"}
+    assert set(listed.split(", ")) == targets - {"help"}
+
+
+def test_every_make_variable_that_is_named_is_read() -> None:
+    named = set(re.findall(r"\b([A-Z_]+)=", " ".join(code_blocks("console"))))
+    for variable in named:
+        assert re.search(rf"^{variable} \?=", MAKEFILE, re.MULTILINE) or variable in environment_variables()
+
+
+def environment_variables() -> set[str]:
+    return {name for path in SOURCES for name in re.findall(r'"(MNIST_[A-Z_]+)"', path.read_text())}
+
+
+def test_the_configuration_table_holds_exactly_the_variables_that_the_code_reads() -> None:
+    documented = set(re.findall(r"^\| `(MNIST_[A-Z_]+)` \|", README, re.MULTILINE))
+    assert documented == environment_variables()
+
+
+def test_the_datasets_are_those_that_can_be_chosen() -> None:
+    (row,) = re.findall(r"^\| `MNIST_DATASET` \| `auto` \| (.*) \|$", README, re.MULTILINE)
+    assert tuple(row.replace("`", "").split(", ")) == DATASETS
+
+
+def test_the_jobs_are_those_that_are_defined() -> None:
+    section = README.split("| job | what it runs |")[1].split("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [job.name for job in JOBS]
+
+
+def test_the_tree_names_every_module_and_nothing_else() -> None:
+    (tree,) = (block for block in code_blocks("") if "definitions.py" in block)
+    named = set(re.findall(r"(\w+\.py)\b", tree))
+    there = {path.name for path in SOURCES if path.name != "__init__.py"}
+    assert named == there
+
+
+def test_the_links_to_files_lead_somewhere() -> None:
+    links = re.findall(r"\]\(([^)#h][^)]*)\)", README)
+    assert links
+    for link in links:
+        assert (ROOT / link).is_file(), link
+
+
+def test_the_metric_of_ones_own_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = code_blocks("python")
+    names: dict[str, object] = {}
+    exec(example, names)
+    metric = names["sevens_found"]
+    truth = np.array([7, 7, 1], np.uint8)
+    probabilities = np.eye(10, dtype=np.float32)[[7, 1, 1]]
+    report = metrics.evaluate(truth, probabilities, [str(digit) for digit in range(10)], [metric])  # type: ignore[list-item]
+    assert report["sevens_found"] == 0.5
+    assert metrics.scalars(report)["sevens_found"] == 0.5
+
+
+def test_make_help_lists_every_target_with_a_line() -> None:
+    lines = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[1] for line in lines] == re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE)
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_no_placeholder_is_left() -> None:
+    assert "{{" not in README

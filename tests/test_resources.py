@@ -1,0 +1,108 @@
+"""Resources: configuration from the environment, the same keys everywhere, and no effect before they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from zoneinfo import ZoneInfoNotFoundError
+
+import pytest
+
+from mnist_pipeline.acquire import DATASETS, SourceUnavailable
+from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
+
+
+def test_everything_lies_under_one_state_folder(tmp_path: Path) -> None:
+    made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path / "state")})
+    folders = [made["io_manager"].folder, made["source"].downloads, made["models"].folder, made["pictures"].folder]
+    folders += [made["mail"].inbox, made["mail"].predictions]
+    assert len(set(folders)) == 6
+    assert all(Path(folder).parent == tmp_path / "state" for folder in folders)
+
+
+def test_without_a_setting_it_is_the_ignored_folder_of_the_project() -> None:
+    assert state_folder({}) == state_folder({"MNIST_PIPELINE_STATE": ""}) == PROJECT / "state"
+    assert "/state/" in (PROJECT / ".gitignore").read_text().splitlines()
+
+
+def test_a_home_folder_is_understood_and_a_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert state_folder({"MNIST_PIPELINE_STATE": "~/mnist"}) == tmp_path / "mnist"
+    assert state_folder({"MNIST_PIPELINE_STATE": "here"}) == tmp_path / "here"
+
+
+def test_building_and_opening_them_touches_no_disk(tmp_path: Path) -> None:
+    for build in (dev_resources, prod_resources):
+        made = build({"MNIST_PIPELINE_STATE": str(tmp_path / "state")})
+        for name in ("source", "models", "pictures"):
+            made[name].open()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prod_differs_from_dev_in_taking_no_fallback(tmp_path: Path) -> None:
+    env = {"MNIST_PIPELINE_STATE": str(tmp_path)}
+    dev, prod = dev_resources(env), prod_resources(env)
+    assert dev.keys() == prod.keys()
+    assert (dev["source"].allow_embedded, prod["source"].allow_embedded) == (True, False)
+
+
+def test_the_source_is_what_the_environment_says(tmp_path: Path) -> None:
+    env = {
+        "MNIST_PIPELINE_STATE": str(tmp_path),
+        "MNIST_DATASET": "kmnist",
+        "MNIST_DATA_DIR": str(tmp_path / "own"),
+        "MNIST_MIRROR": "http://mirror.example/",
+        "MNIST_PREPARATION": "resize",
+    }
+    source = dev_resources(env)["source"].open()
+    assert (source.dataset, source.directory, source.preparation) == ("kmnist", tmp_path / "own", "resize")
+    assert source.mirrors == ("http://mirror.example/",)
+
+
+def test_unset_and_empty_mean_the_default(tmp_path: Path) -> None:
+    names = ("MNIST_DATASET", "MNIST_DATA_DIR", "MNIST_MIRROR", "MNIST_PREPARATION", "MNIST_INBOX")
+    names += ("MNIST_INBOX_SETTLE_S", "MNIST_PIPELINE_TIMEZONE")
+    state = {"MNIST_PIPELINE_STATE": str(tmp_path)}
+    unset, empty = dev_resources(state), dev_resources({**state, **dict.fromkeys(names, "")})
+    assert unset == empty
+    source = unset["source"].open()
+    assert (source.dataset, source.directory, source.mirrors, source.preparation) == ("auto", None, (), "ink")
+    assert (unset["mail"].timezone, unset["mail"].settle_s) == ("UTC", 5.0)
+
+
+def test_an_unknown_data_set_fails_with_the_accepted_values(tmp_path: Path) -> None:
+    made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_DATASET": "minst"})
+    with pytest.raises(ValueError, match=f"unknown data set 'minst': MNIST_DATASET is one of {', '.join(DATASETS)}"):
+        made["source"].open()
+
+
+def test_an_unknown_preparation_fails_with_the_accepted_values(tmp_path: Path) -> None:
+    made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_PREPARATION": "smear"})
+    with pytest.raises(ValueError, match="unknown preparation 'smear': MNIST_PREPARATION is ink or resize"):
+        made["source"].open()
+
+
+@pytest.mark.parametrize("dataset", ["images", "idx"])
+def test_data_of_ones_own_needs_a_folder(tmp_path: Path, dataset: str) -> None:
+    import logging
+
+    made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_DATASET": dataset})
+    with pytest.raises(SourceUnavailable, match=f"MNIST_DATASET={dataset} needs MNIST_DATA_DIR"):
+        made["source"].open().load(logging.getLogger())
+
+
+def test_inbox_timezone_and_patience_are_read(tmp_path: Path) -> None:
+    env = {
+        "MNIST_PIPELINE_STATE": str(tmp_path),
+        "MNIST_INBOX": str(tmp_path / "drop"),
+        "MNIST_PIPELINE_TIMEZONE": "Europe/Berlin",
+        "MNIST_INBOX_SETTLE_S": "0.5",
+    }
+    mail = dev_resources(env)["mail"]
+    assert (mail.inbox, mail.settle_s, mail.zone().key) == (str(tmp_path / "drop"), 0.5, "Europe/Berlin")
+
+
+def test_a_timezone_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    mail = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_PIPELINE_TIMEZONE": "Europe/Atlantis"})["mail"]
+    with pytest.raises(ZoneInfoNotFoundError, match="Europe/Atlantis"):
+        mail.zone()

@@ -1,0 +1,132 @@
+"""`python -m mnist_pipeline.run`: from nothing to predictions, and a summary that fits a screen."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from datetime import datetime, timezone
+from pathlib import Path
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+from pipelines import TINY, call
+
+from mnist_pipeline.blobs import DiskBlobs
+from mnist_pipeline.run import main
+from mnist_pipeline.store import ModelStore
+
+CONFIG = str({**TINY, "min_steps": 120}).replace("'", '"')
+LINES, COLUMNS = 24, 200
+
+
+class Ran:
+    """Two runs one after the other over the same state folder."""
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.first, self.second = (run(state) for _ in range(2))
+
+    @property
+    def store(self) -> ModelStore:
+        return ModelStore(DiskBlobs(self.state / "models"))
+
+
+def run(state: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    settings = {"MNIST_PIPELINE_STATE": str(state), "MNIST_DATASET": "embedded", "DAGSTER_HOME": str(state), **env}
+    return call("-m", "mnist_pipeline.run", "--config", CONFIG, *arguments, **settings)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    return Ran(tmp_path_factory.mktemp("ran") / "state")
+
+
+def test_it_ends_well_and_the_summary_fits_a_screen(ran: Ran) -> None:
+    assert ran.first.returncode == 0, ran.first.stderr[-3_000:]
+    lines = ran.first.stdout.splitlines()
+    assert len(lines) <= LINES
+    assert max(map(len, lines)) <= COLUMNS
+
+
+def test_the_summary_says_what_was_done_and_what_to_do_next(ran: Ran) -> None:
+    said, (version,) = ran.first.stdout, ran.store.versions()
+    assert "1,797 images: the 1,797 embedded digits of scikit-learn" in said
+    assert re.search(r"test accuracy +\d\d\.\d\d%  \(95 % interval \d\d\.\d\d% to \d+\.\d\d%, 360 images\)", said)
+    assert re.search(r"decision +1: deployed: accuracy 0\.\d+ above 0\.95", said)
+    assert re.search(rf"in production +{version}", said)
+    assert re.search(r"predictions +200 tonight, 0 quarantined: .*\.parquet", said)
+    assert re.search(r"seconds +[\d.]+ +\(data [\d.]+ +training [\d.]+ +evaluation [\d.]+ +deployment [\d.]+", said)
+    assert str(ran.state / "pictures") in said
+    commands = said.split("Next:")[1].strip().splitlines()
+    assert len(commands) == 3
+    assert all("make " in command for command in commands)
+
+
+def test_the_log_has_a_short_line_for_what_happened_and_no_noise(ran: Ran) -> None:
+    lines = [line for line in ran.first.stderr.splitlines() if re.match(r"\d\d:\d\d:\d\d  ", line)]
+    assert any("epoch 1/" in line for line in lines)
+    assert any("decision 1" in line for line in lines)
+    assert not [line for line in ran.first.stderr.splitlines() if "DEBUG" in line or "Warning" in line]
+
+
+def test_the_inbox_was_filled_once_with_200_test_images(ran: Ran) -> None:
+    night = _tonight()
+    assert len(list((ran.state / "inbox" / "claimed" / night).glob("*.png"))) == 200
+    table = pq.ParquetFile(ran.state / "predictions" / f"{night}.parquet").read()
+    assert len(table) == len(set(table["file"].to_pylist())) == 200
+    assert not list((ran.state / "inbox").glob("*.png"))
+
+
+def test_it_can_be_run_again(ran: Ran) -> None:
+    assert ran.second.returncode == 0, ran.second.stderr[-3_000:]
+    assert len(ran.store.versions()) == 1  # same data, same seed: the same version
+    assert "decision       2: kept: " in ran.second.stdout
+    assert "predictions    200 tonight, 0 quarantined" in ran.second.stdout
+
+
+def test_the_runs_are_in_the_instance_afterwards(ran: Ran) -> None:
+    with dg.DagsterInstance.from_config(str(ran.state)) as instance:
+        runs = [(each.job_name, each.status) for each in instance.get_runs()]
+        assert sorted(runs) == [("batch_inference", dg.DagsterRunStatus.SUCCESS)] * 2 + [
+            ("make_model", dg.DagsterRunStatus.SUCCESS)
+        ] * 2
+        assert len(instance.all_asset_keys()) == 7
+
+
+def test_pictures_are_where_the_summary_says(ran: Ran) -> None:
+    pictures = {path.relative_to(ran.state / "pictures").as_posix() for path in (ran.state / "pictures").rglob("*.png")}
+    assert {"raw_mnist_data/samples.png", "model_evaluation/confusion.png", "digit_predictions/answers.png"} <= pictures
+
+
+def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(tmp_path: Path) -> None:
+    empty, state = tmp_path / "empty", tmp_path / "state"
+    empty.mkdir()
+    failed = run(state, MNIST_DATASET="mnist", MNIST_DATA_DIR=str(empty))
+    assert failed.returncode == 1
+    assert "FAILED in raw_mnist_data:" in failed.stdout
+    assert f"{empty} has no train-images-idx3-ubyte.gz" in failed.stdout
+    assert len(failed.stdout.splitlines()) <= LINES
+    assert not (state / "models").exists()
+    assert not (state / "inbox").exists()
+    with dg.DagsterInstance.from_config(str(state)) as instance:
+        assert [each.status for each in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
+
+
+def test_a_setting_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    failed = run(tmp_path / "state", "--config", '{"epoch": 3}')
+    assert failed.returncode != 0
+    assert 'unexpected config entry "epoch"' in failed.stdout + failed.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--preset", "fats"], ["--presets", "fast"]])
+def test_a_wrong_argument_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    said = capsys.readouterr().err
+    assert arguments[0].removesuffix("s") in said
+    assert "fast" in said
+
+
+def _tonight() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d")
