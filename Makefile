@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-export DAGSTER_HOME := $(STATE)
+run dev: export DAGSTER_HOME := $(CURDIR)
+run dev: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
@@ -63,6 +64,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@mkdir -p $(STATE) && ln -sfn ../dagster.yaml $(STATE)/dagster.yaml
-	@grep -qs '^DAGSTER_HOME=' .env || echo 'DAGSTER_HOME=$(STATE)' >> .env
+	@mkdir -p $(STATE)
+	@grep -qs '^DAGSTER_HOME=' .env || echo 'DAGSTER_HOME=$${DAGSTER_HOME:-$(CURDIR)}' >> .env
+	@grep -qs '^MNIST_PIPELINE_STATE=' .env || echo 'MNIST_PIPELINE_STATE=$${MNIST_PIPELINE_STATE:-$(STATE)}' >> .env
 	@touch $@

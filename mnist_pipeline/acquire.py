@@ -117,7 +117,13 @@ def download(
                 f"{dataset} was not downloaded: {fault}. Set MNIST_DATA_DIR to a folder with its IDX files, "
                 f"or MNIST_MIRROR to a mirror that can be reached"
             )
-        whole.rename(target)
+        try:
+            whole.rename(target)
+        except OSError:
+            from mnist_pipeline.ml.sources import has_idx_files
+
+            if not has_idx_files(target):  # else another run was first
+                raise
 
 
 def _fetch_in_child(

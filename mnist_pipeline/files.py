@@ -19,6 +19,10 @@ class NotMaterialized(dg.DagsterError):
     """An input was asked for that no run has made yet."""
 
 
+class DamagedValue(dg.DagsterError):
+    """The file of an asset value is not whole."""
+
+
 class AssetFiles(dg.UPathIOManager):
     """Reads and writes asset values under one folder. A file is replaced whole or stays as it was."""
 
@@ -33,13 +37,17 @@ class AssetFiles(dg.UPathIOManager):
             part.unlink(missing_ok=True)
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
-        """The value, by the file's extension. Raises NotMaterialized."""
+        """The value, by the file's extension. Raises NotMaterialized, DamagedValue."""
         digits, small = (path.with_name(path.name + suffix) for suffix in (".safetensors", ".json"))
-        if digits.exists():
-            return read_digits(digits)
-        if small.exists():
-            return json.loads(small.read_text())
         name = context.asset_key.to_user_string()
+        for file, read in ((digits, read_digits), (small, _read_json)):
+            if file.exists():
+                try:
+                    return read(file)
+                except OSError:  # the disk, not the file
+                    raise
+                except Exception as error:  # safetensors has an error class of its own, which is no ValueError
+                    raise DamagedValue(f"{file} is damaged ({error}): materialize {name} again") from error
         raise NotMaterialized(
             f"{name} has no value yet (looked for {small}): materialize it first, or select it too with '+key:…'"
         )
@@ -53,6 +61,10 @@ def read_digits(path: UPath | Path) -> DigitData:
     with safe_open(str(path), framework="numpy") as file:
         arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         return from_tensors(arrays, file.metadata())
+
+
+def _read_json(path: UPath) -> Any:
+    return json.loads(path.read_text())
 
 
 def _encode(value: Any) -> bytes:

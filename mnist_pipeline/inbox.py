@@ -21,13 +21,15 @@ import pyarrow.parquet as pq
 
 from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
-from mnist_pipeline.ml.images import UnreadableImage, prepare, read_image
+from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
 
 CLAIMED = "claimed"
 CLOSED = ".closed"
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".swp")
+LARGEST_FILE = 256 * 1024**2  # bytes of one image file; 50 megapixels uncompressed in colour have 150 MB
+NOTHING = np.empty((SIDE, SIDE), np.uint8)
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
 
 
@@ -141,7 +143,7 @@ def plan(folder: Path, files: Sequence[str]) -> Iterator[Shard]:
 
 def score(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
     """One shard, from files to rows: the unit that an engine may spread over processes or machines."""
-    if shard.sha256:
+    if shard.fault or shard.end:
         return _score_array(folder, shard, scorer)
     return _score_images(folder, shard, scorer)
 
@@ -165,40 +167,55 @@ def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, qu
 def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
     names, sums, images, faults = [], [], [], []
     for name in shard.files:
-        data = (folder / name).read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
+        digest = ""
         try:
-            _check_suffix(name)
+            data = _read(folder / name)
+            digest = hashlib.sha256(data).hexdigest()
             images.append(read_image(data, scorer.preparation))
             names.append(name)
             sums.append(digest)
         except UnreadableImage as error:
-            faults.append((name, digest, str(error)))
-    return Scored(_rows(names, [0] * len(names), sums, images, scorer), _faults(faults))
+            faults.append((name, digest or _sha256_if_readable(folder / name), str(error)))
+        except OSError as error:
+            faults.append((name, digest, f"the file cannot be read: {error.strerror}"))
+    seen = np.array([image is not None for image in images], bool)
+    pixels = np.stack([image for image in images if image is not None] or [NOTHING])[: seen.sum()]
+    return Scored(_rows(names, [0] * len(names), sums, pixels, seen, scorer), _faults(faults))
+
+
+def _read(path: Path) -> bytes:
+    """The bytes of a file that may be an image. Raises UnreadableImage before it takes memory for one that is not."""
+    if path.suffix.lower() not in IMAGE_SUFFIXES:
+        raise UnreadableImage(
+            f"the file type {path.suffix or '(none)'} is not read; drop {', '.join(sorted(IMAGE_SUFFIXES))}, "
+            f".npy or IDX files"
+        )
+    size = path.stat().st_size
+    if size > LARGEST_FILE:
+        raise UnreadableImage(f"it has {size:,} bytes, more than {LARGEST_FILE:,}: make the picture smaller")
+    return path.read_bytes()
 
 
 def _score_array(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
     """Raises BadArray for a file that was whole when the night was planned, and is no longer."""
     (name,) = shard.files
     if shard.fault:
-        return Scored(_rows([], [], [], [], scorer), _faults([(name, shard.sha256, shard.fault)]))
-    images = [prepare(image, scorer.preparation) for image in read_rows(folder / name, shard.begin, shard.end)]
-    count = len(images)
-    rows = range(shard.begin, shard.begin + count)
-    return Scored(_rows([name] * count, rows, [shard.sha256] * count, images, scorer), _faults([]))
+        return Scored(scorer.schema().empty_table(), _faults([(name, shard.sha256, shard.fault)]))
+    pixels, seen = prepare_all(read_rows(folder / name, shard.begin, shard.end), scorer.preparation)
+    count, rows = len(seen), range(shard.begin, shard.begin + len(seen))
+    return Scored(_rows([name] * count, rows, [shard.sha256] * count, pixels, seen, scorer), _faults([]))
 
 
 def _rows(
     names: Sequence[str],
     rows: Sequence[int],
     sums: Sequence[str],
-    images: Sequence[np.ndarray | None],
+    pixels: np.ndarray,
+    seen: np.ndarray,
     scorer: Scorer,
 ) -> pa.Table:
-    seen = np.array([image is not None for image in images], bool)
-    pixels = np.stack([image for image in images if image is not None] or [np.zeros((SIDE, SIDE), np.uint8)])
-    found = scorer.predictor.predict(pixels[: seen.sum()])
-    count = len(images)
+    """seen: bool [N], which of N images show a digit; pixels: uint8 [M, 28, 28], those that do."""
+    found, count = scorer.predictor.predict(pixels), len(seen)
     probabilities = np.full((count, len(scorer.class_names)), np.nan, np.float32)
     confidence = np.full(count, np.nan, np.float32)
     probabilities[seen], confidence[seen] = found.probabilities, found.confidence
@@ -229,17 +246,9 @@ def _as_text(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def _check_suffix(name: str) -> None:
-    if Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-        raise UnreadableImage(
-            f"the file type {Path(name).suffix or '(none)'} is not read; drop {', '.join(sorted(IMAGE_SUFFIXES))}, "
-            f".npy or IDX files"
-        )
-
-
 def _plan_array(folder: Path, name: str) -> Iterator[Shard]:
     """At least one shard, so that an array which cannot be read still comes to somebody's notice."""
-    digest = _sha256(folder / name)
+    digest = _sha256_if_readable(folder / name)
     try:
         count, *image = shape_of(folder / name)
     except BadArray as error:
@@ -250,11 +259,15 @@ def _plan_array(folder: Path, name: str) -> Iterator[Shard]:
         yield Shard((name,), begin, min(begin + rows, count), digest)
 
 
-def _sha256(path: Path) -> str:
+def _sha256_if_readable(path: Path) -> str:
+    """Of a file of any size; empty for one that cannot be read, which is then refused for that."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    except OSError:
+        return ""
     return digest.hexdigest()
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.ml.config import PRESETS
-from mnist_pipeline.resources import state_folder
+from mnist_pipeline.resources import PROJECT, state_folder
 
 SAMPLES = 200
 STAGES = {
@@ -51,7 +51,9 @@ class Outcome:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when all went well."""
     options = _parse(arguments)
-    os.environ.setdefault("DAGSTER_HOME", str(state_folder()))
+    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
+    os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
+    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
     begun, outcome = time.perf_counter(), Outcome()
     from mnist_pipeline.definitions import build_definitions
 

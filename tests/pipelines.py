@@ -8,11 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 import torch
 
 import mnist_pipeline
@@ -159,3 +161,12 @@ def call(*command: str | Path, timeout: float = 300, **env: str) -> subprocess.C
         timeout=timeout,
         check=False,
     )
+
+
+@contextmanager
+def instance_of(env: Mapping[str, str]) -> Iterator[dg.DagsterInstance]:
+    """The persistent instance of a process that ran with this environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MNIST_PIPELINE_STATE", env["MNIST_PIPELINE_STATE"])
+        with dg.DagsterInstance.from_config(env["DAGSTER_HOME"]) as instance:
+            yield instance

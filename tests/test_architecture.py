@@ -1,4 +1,4 @@
-"""What holds the code together, read from its syntax: imports run one way, and nothing happens before it is asked for."""
+"""What holds the code together, read from its syntax: imports run one way, nothing happens unasked."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def at_load_only(tree: ast.AST) -> Iterator[ast.AST]:
 
 def part_of(module: str) -> str:
     """The name under which a module stands in the tables above: "assets", "store"."""
-    return (module.split(".") + [""])[1]
+    return module.partition(".")[2].partition(".")[0]
 
 
 def layer(module: str) -> int:

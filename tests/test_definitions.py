@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pipelines import ROOT, TINY, call
+from pipelines import ROOT, TINY, call, instance_of
 
 from mnist_pipeline.definitions import build_definitions
 
@@ -194,9 +194,10 @@ def succeeded(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedPro
 
 
 def materialized(tmp_path: Path) -> set[str]:
-    """What the instance of this home has seen."""
-    with dg.DagsterInstance.from_config(str(tmp_path / "home")) as instance:
-        return {key.to_user_string() for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)}
+    """What the instance under this folder has seen."""
+    with instance_of(at(tmp_path)) as instance:
+        keys = [key for key in instance.all_asset_keys() if instance.get_latest_materialization_event(key)]
+        return {key.to_user_string() for key in keys}
 
 
 @pytest.mark.slow
@@ -204,8 +205,8 @@ def materialized(tmp_path: Path) -> set[str]:
     "by", [["-m", "mnist_pipeline.definitions"], ["-w", "workspace.yaml"], []], ids=["module", "workspace", "pyproject"]
 )
 def test_dagster_validates_the_definitions(tmp_path: Path, by: list[str]) -> None:
-    said = dagster("definitions", "validate", *by, **at(tmp_path)).stderr
-    assert "Validation successful for code location mnist_pipeline.definitions" in said
+    said = dagster("definitions", "validate", *by, **at(tmp_path))
+    assert "Validation successful for code location mnist_pipeline.definitions" in said.stdout + said.stderr
 
 
 @pytest.mark.slow
@@ -252,7 +253,6 @@ def test_a_wrong_environment_is_named_by_the_command_line(tmp_path: Path, name: 
 
 
 def test_dagster_yaml_is_accepted_and_sends_no_telemetry(tmp_path: Path) -> None:
-    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+    with instance_of(at(tmp_path)) as instance:
         assert instance.telemetry_enabled is False
         assert instance.nux_enabled is False

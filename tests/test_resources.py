@@ -24,7 +24,9 @@ def test_without_a_setting_it_is_the_ignored_folder_of_the_project() -> None:
     assert "/state/" in (PROJECT / ".gitignore").read_text().splitlines()
 
 
-def test_a_home_folder_is_understood_and_a_path_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_home_folder_is_understood_and_a_path_is_made_absolute(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert state_folder({"MNIST_PIPELINE_STATE": "~/mnist"}) == tmp_path / "mnist"

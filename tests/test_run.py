@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
-from pipelines import TINY, call
+from pipelines import ROOT, TINY, call, instance_of
 
 from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.run import main
@@ -33,8 +33,13 @@ class Ran:
 
 
 def run(state: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    settings = {"MNIST_PIPELINE_STATE": str(state), "MNIST_DATASET": "embedded", "DAGSTER_HOME": str(state), **env}
+    settings = {"MNIST_DATASET": "embedded", **home(state), **env}
     return call("-m", "mnist_pipeline.run", "--config", CONFIG, *arguments, **settings)
+
+
+def home(state: Path) -> dict[str, str]:
+    """As `make run` sets it."""
+    return {"DAGSTER_HOME": str(ROOT), "MNIST_PIPELINE_STATE": str(state)}
 
 
 @pytest.fixture(scope="module")
@@ -86,11 +91,13 @@ def test_it_can_be_run_again(ran: Ran) -> None:
 
 
 def test_the_runs_are_in_the_instance_afterwards(ran: Ran) -> None:
-    with dg.DagsterInstance.from_config(str(ran.state)) as instance:
+    with instance_of(home(ran.state)) as instance:
         runs = [(each.job_name, each.status) for each in instance.get_runs()]
-        assert sorted(runs) == [("batch_inference", dg.DagsterRunStatus.SUCCESS)] * 2 + [
-            ("make_model", dg.DagsterRunStatus.SUCCESS)
-        ] * 2
+        assert (
+            sorted(runs)
+            == [("batch_inference", dg.DagsterRunStatus.SUCCESS)] * 2
+            + [("make_model", dg.DagsterRunStatus.SUCCESS)] * 2
+        )
         assert len(instance.all_asset_keys()) == 7
 
 
@@ -109,7 +116,7 @@ def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(tmp_path
     assert len(failed.stdout.splitlines()) <= LINES
     assert not (state / "models").exists()
     assert not (state / "inbox").exists()
-    with dg.DagsterInstance.from_config(str(state)) as instance:
+    with instance_of(home(state)) as instance:
         assert [each.status for each in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
 
 

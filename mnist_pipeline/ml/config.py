@@ -19,6 +19,9 @@ class ModelConfig(BaseModel):
     width_1: int = Field(16, ge=1, le=1024, description="channels of the first convolution")
     width_2: int = Field(32, ge=1, le=1024, description="channels of the second convolution")
     width_3: int = Field(64, ge=1, le=1024, description="channels of the third convolution")
+    kernel_1: int = Field(5, ge=1, le=9, description="side of the first filters; not padded")
+    kernel_2: int = Field(5, ge=1, le=9, description="side of the second filters; not padded")
+    kernel_3: int = Field(3, ge=1, le=9, description="side of the third filters; padded")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped before the classifier")
 
     # optimisation
@@ -36,7 +39,12 @@ class ModelConfig(BaseModel):
     ema_decay: float = Field(0.0, ge=0, lt=1, description="moving average of the weights, a step; 0 is off")
 
     # augmentation
-    shift: int = Field(2, ge=0, le=13, description="every batch is moved by up to this many pixels each way")
+    shift: int = Field(
+        2,
+        ge=0,
+        le=13,
+        description="moved by up to this many pixels each way: the batch, or each image where it is warped too",
+    )
     rotation: float = Field(0.0, ge=0, le=180, description="every image is turned by up to this many degrees")
     scale: float = Field(0.0, ge=0, lt=1, description="every image is scaled by up to this share, each axis")
     shear: float = Field(0.0, ge=0, le=1, description="every image is sheared by up to this slope")
@@ -55,16 +63,20 @@ class ModelConfig(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"min_steps": 150},
+    "fast": {"batch_size": 128, "epochs": 1, "min_steps": 150},
     "accurate": {
+        "width_1": 32,
+        "width_2": 64,
         "width_3": 128,
-        "epochs": 15,
+        "kernel_3": 5,
+        "dropout": 0.3,
+        "epochs": 16,
         "min_steps": 500,
-        "precision": "bfloat16",
+        "shift": 1,
         "rotation": 10.0,
         "scale": 0.1,
         "shear": 0.1,
-        "patience": 8,
+        "precision": "bfloat16",
     },
 }
 

@@ -37,7 +37,7 @@ def evaluate(
     }
     low, high = wilson_interval(int((predicted == truth).sum()), len(truth))
     worst = min((name for name in class_names if per_class[name]["support"]), key=lambda n: per_class[n]["f1"])
-    return {
+    report = {
         "images": len(truth),
         "accuracy": float((predicted == truth).mean()),
         "accuracy_low": low,
@@ -46,12 +46,16 @@ def evaluate(
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "calibration_error": calibration_error(truth, probabilities),
-        **{metric.__name__: _measure(metric, truth, probabilities) for metric in metrics},
         "worst_class": {"name": worst, **per_class[worst]},
         "per_class": per_class,
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
         "mistakes": worst_mistakes(truth, probabilities, class_names),
     }
+    for metric in metrics:
+        if metric.__name__ in report:
+            raise MetricFailed(f"there is a number named {metric.__name__} in the report already: rename the metric")
+        report[metric.__name__] = _measure(metric, truth, probabilities)
+    return report
 
 
 def scalars(part: dict[str, Any]) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Pictures as PNG bytes. Where they are kept and shown is not decided here."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ def class_distribution(counts: Mapping[str, Sequence[int]], class_names: Sequenc
     for i, (part, images) in enumerate(counts.items()):
         offset = (i - (len(counts) - 1) / 2) * width
         axes.bar(at + offset, images, width * 0.92, color=COLORS[i % 3], label=f"{part} ({sum(images):,})")
-    axes.set_xticks(at, class_names, rotation=45 if max(map(len, class_names)) > 3 else 0)
+    axes.set_xticks(at, _labels(class_names), rotation=45 if max(map(len, class_names)) > 3 else 0)
     axes.set_ylabel("images")
     figure.legend(loc="outside upper right", ncols=len(counts), frameon=False)
     return _png(figure)
@@ -40,7 +40,7 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], columns: int = 12
     tall, wide = SIDE + foot, SIDE + gap
     sheet = np.full((rows * tall, columns * wide), 255, np.uint8)
     figure, axes = _figure(columns * 0.72, rows * 0.92)
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
+    for i, (image, caption) in enumerate(zip(images, _labels(captions), strict=True)):
         top, left = i // columns * tall, i % columns * wide
         sheet[top : top + SIDE, left : left + SIDE] = 255 - image
         middle = left + SIDE / 2
@@ -54,7 +54,12 @@ def training_curves(history: "Sequence[Epoch]") -> bytes:
     """Loss of both parts and validation accuracy, over epochs; the epoch that was kept is marked."""
     figure, (losses, accuracies) = _figures(7.5, 3.0)
     numbers = [epoch.number for epoch in history]
-    losses.plot(numbers, [epoch.train_loss for epoch in history], "o-", ms=3, color=BLUE, label="training")
+    along = [
+        (epoch.number - 1 + (i + 1) / len(epoch.losses), loss)
+        for epoch in history
+        for i, loss in enumerate(epoch.losses)
+    ]
+    losses.plot(*zip(*along, strict=True), color=BLUE, label="training")
     losses.plot(numbers, [epoch.validation_loss for epoch in history], "o-", ms=3, color=ORANGE, label="validation")
     losses.set_ylabel("loss (nats)")
     losses.set_ylim(bottom=0)
@@ -83,8 +88,9 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> by
         if count:
             weight = "bold" if row == column else "normal"
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=7, weight=weight)
-    axes.set_xticks(range(len(counts)), class_names, rotation=90 if max(map(len, class_names)) > 3 else 0)
-    axes.set_yticks(range(len(counts)), class_names)
+    names = _labels(class_names)
+    axes.set_xticks(range(len(counts)), names, rotation=90 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(range(len(counts)), names)
     axes.set_xlabel("answered")
     axes.set_ylabel("true class")
     axes.spines[:].set_visible(False)
@@ -100,7 +106,7 @@ def per_class(scores: Mapping[str, Mapping[str, float]]) -> bytes:
         axes.plot(at, [scores[name][score] for name in names], "o", ms=6, color=color, label=score)
     lowest = min(each[score] for each in scores.values() for score in ("precision", "recall", "f1"))
     axes.set_ylim(lowest - (1 - lowest) * 0.2 - 0.001, 1 + (1 - lowest) * 0.1 + 0.001)
-    axes.set_xticks(range(len(names)), names, rotation=45 if max(map(len, names)) > 3 else 0)
+    axes.set_xticks(range(len(names)), _labels(names), rotation=45 if max(map(len, names)) > 3 else 0)
     axes.yaxis.set_major_formatter("{x:.1%}")
     axes.grid(axis="y", color="#e5e5e5")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
@@ -113,20 +119,27 @@ def answers(images: np.ndarray, probabilities: np.ndarray, class_names: Sequence
         return _message("nothing was predicted")
     from matplotlib.figure import Figure
 
+    names = _labels(class_names, longest=12)
     figure = Figure(figsize=(1.15 * max(4, len(images)), 3.4), layout="constrained")
     grid = figure.subplots(2, len(images), squeeze=False, height_ratios=[1, 1.7])
     for (top, bottom), image, shares in zip(grid.T, images, probabilities, strict=True):
         top.imshow(255 - image, cmap="gray", vmin=0, vmax=255)
         top.set_axis_off()
         colors = [BLUE if share == shares.max() else "#c9d3de" for share in shares]
-        bottom.barh(range(len(class_names)), shares, color=colors)
+        bottom.barh(range(len(names)), shares, color=colors)
         bottom.set_xlim(0, 1)
         bottom.set_xticks([])
         bottom.invert_yaxis()
-        bottom.set_yticks(range(len(class_names)), class_names, fontsize=6)
-        bottom.set_xlabel(f"{class_names[int(shares.argmax())]}: {shares.max():.1%}", fontsize=8)
+        bottom.set_yticks(range(len(names)), names, fontsize=6)
+        bottom.set_xlabel(f"{names[int(shares.argmax())]}: {shares.max():.1%}", fontsize=8)
         bottom.spines[:].set_visible(False)
     return _png(figure)
+
+
+def _labels(names: Iterable[str], longest: int = 40) -> list[str]:
+    """Names, which may be those of somebody's folders, as they can be drawn: not too long, and no formulas."""
+    short = (name if len(name) <= longest else name[: longest - 1] + "…" for name in names)
+    return [name.replace("$", r"\$") for name in short]
 
 
 def _figure(width: float, height: float) -> "tuple[Figure, Axes]":

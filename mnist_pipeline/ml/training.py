@@ -32,11 +32,15 @@ class TrainingDiverged(RuntimeError):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass gave. Losses in nats, accuracy as a share, images_per_s of the training part only."""
+    """What one pass gave. Losses in nats, accuracy as a share, images_per_s of the training part only.
+
+    losses: the training loss along the pass, averaged over up to 20 stretches of equal length.
+    """
 
     number: int
     of: int
     train_loss: float
+    losses: tuple[float, ...]
     validation_loss: float
     validation_accuracy: float
     images_per_s: float
@@ -141,7 +145,8 @@ class _Loop:
 
     def _epoch(self, number: int, begun: float, on_step: Callable[[int, int], None]) -> Epoch:
         start = time.perf_counter()
-        train_loss = self._pass(number, on_step)
+        losses = self._pass(number, on_step)
+        train_loss = float(losses.mean())
         trained = time.perf_counter() - start
         validation_loss, accuracy = self._validate()
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
@@ -153,17 +158,29 @@ class _Loop:
         images = self.steps_per_epoch * self.batch
         left = seconds / number * (self.epochs - number)
         rate = images / trained
-        return Epoch(number, self.epochs, train_loss, validation_loss, accuracy, rate, seconds, left, best=False)
+        return Epoch(
+            number,
+            self.epochs,
+            train_loss,
+            _stretches(losses),
+            validation_loss,
+            accuracy,
+            rate,
+            seconds,
+            left,
+            best=False,
+        )
 
-    def _pass(self, number: int, on_step: Callable[[int, int], None]) -> float:
+    def _pass(self, number: int, on_step: Callable[[int, int], None]) -> torch.Tensor:
+        """The loss of every step, float32 [steps], read back once: nothing waits inside the loop."""
         self.network.train()
         order = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
-        total = torch.zeros((), device=self.device)
+        losses = torch.zeros(self.steps_per_epoch, device=self.device)
         for step in range(self.steps_per_epoch):
             rows = order[step * self.batch : (step + 1) * self.batch]
-            total += self._step(augment(self.images[rows], self.config, self.generator), self.labels[rows])
+            losses[step] = self._step(augment(self.images[rows], self.config, self.generator), self.labels[rows])
             on_step((number - 1) * self.steps_per_epoch + step + 1, self.epochs * self.steps_per_epoch)
-        return total.item() / self.steps_per_epoch
+        return losses.cpu()
 
     def _step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with self._autocast():
@@ -181,16 +198,24 @@ class _Loop:
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:
-        """(mean cross entropy without smoothing, accuracy), in float32 whatever the precision of training."""
+        """(mean cross entropy, accuracy), in float32 whatever the precision of training.
+
+        The loss is smoothed as in training: the plain one gets worse at the end while the accuracy still rises
+        (0.0507 at 99.68 %, then 0.0544 at 99.69 %), and would pick an epoch too early.
+        """
         network = self._judged().eval()
         images, labels = self.validation
         loss, right = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         for begin in range(0, len(labels), VALIDATION_BATCH):
             wanted = labels[begin : begin + VALIDATION_BATCH]
             logits = network(images[begin : begin + VALIDATION_BATCH])
-            loss += F.cross_entropy(logits, wanted, reduction="sum")
+            loss += F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=self.config.label_smoothing)
             right += (logits.argmax(1) == wanted).sum()
         return loss.item() / len(labels), right.item() / len(labels)
+
+
+def _stretches(losses: torch.Tensor) -> tuple[float, ...]:
+    return tuple(float(part.mean()) for part in torch.tensor_split(losses, min(20, len(losses))))
 
 
 def _optimizer(network: nn.Module, config: ModelConfig, device: torch.device) -> torch.optim.Optimizer:

@@ -29,11 +29,7 @@ def failures(results: Iterable[dg.AssetCheckResult]) -> set[str | None]:
 
 
 def test_every_check_says_what_it_guards_and_whether_it_blocks(fresh: Pipeline) -> None:
-    specs = {
-        spec.name: spec
-        for checks in fresh.definitions.asset_checks or []
-        for spec in checks.check_specs  # type: ignore[union-attr]
-    }
+    specs = {spec.name: spec for checks in fresh.definitions.asset_checks or [] for spec in checks.check_specs}
     assert {name for name, spec in specs.items() if spec.blocking} == BLOCKING
     assert {name for name, spec in specs.items() if not spec.blocking} == ADVISORY
     assert all(spec.description for spec in specs.values())

@@ -225,7 +225,9 @@ def test_label_10_is_noticed(raw: DigitData, part: str) -> None:
 
 def test_a_rare_class_is_noticed(raw: DigitData) -> None:
     thinned = {
-        part: raw[part].take(np.sort(np.r_[np.flatnonzero(raw[part].labels != 3), np.flatnonzero(raw[part].labels == 3)[:5]]))
+        part: raw[part].take(
+            np.sort(np.r_[np.flatnonzero(raw[part].labels != 3), np.flatnonzero(raw[part].labels == 3)[:5]])
+        )
         for part in raw.parts
     }
     rare = DigitData(thinned, replace(raw.origin, dataset="images"))

@@ -41,7 +41,9 @@ def decide(pipeline: Pipeline, **config: Any) -> Decision:
     return decision
 
 
-def decide_on(pipeline: Pipeline, candidate: str, report: str, data: DigitData | None = None, **config: Any) -> Decision:
+def decide_on(
+    pipeline: Pipeline, candidate: str, report: str, data: DigitData | None = None, **config: Any
+) -> Decision:
     """The asset called with values of other assets as the test wants them."""
     production_digit_classifier(
         dg.build_asset_context(),
@@ -226,7 +228,7 @@ def test_a_name_that_leads_elsewhere_is_refused(pipeline: Pipeline, strategy: st
 
 @pytest.mark.parametrize("reason", ["", "  "])
 def test_force_needs_a_reason(pipeline: Pipeline, reason: str) -> None:
-    with pytest.raises(DeploymentRefused, match="force .* needs a `reason`"):
+    with pytest.raises(DeploymentRefused, match="it needs a `reason`"):
         decide(pipeline, strategy="force", reason=reason)
     assert decisions(pipeline) == 1
 
@@ -329,7 +331,9 @@ class OvertakenModels(Models):
 
 def test_who_loses_a_race_is_told_who_won(pipeline: Pipeline) -> None:
     other = pipeline.variant(nudge(0.1))
-    with pytest.raises(LostRace, match="decision 2 was made first: force by rival.*I was first.*Yours was not recorded"):
+    with pytest.raises(
+        LostRace, match=r"decision 2 was made first: force by rival.*I was first.*Yours was not recorded"
+    ):
         production_digit_classifier(
             dg.build_asset_context(),
             config=DeploymentConfig(strategy="manual", version=other),

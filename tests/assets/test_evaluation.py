@@ -15,7 +15,6 @@ from mnist_pipeline.ml.metrics import MetricFailed
 from mnist_pipeline.store import CorruptVersion
 
 
-
 def share_of_zeros(truth: np.ndarray, probabilities: np.ndarray) -> float:
     """A metric of one's own."""
     return float((probabilities.argmax(1) == 0).mean())
@@ -64,7 +63,9 @@ def test_the_mistakes_are_the_wrong_answers_the_most_confident_first(finished: P
     mistakes = finished.store.report(finished.value("model_evaluation"))["test"]["mistakes"]
     truth, answers = finished.digits()["test"].labels, torch_answers(finished, "test").argmax(1)
     assert {each["row"] for each in mistakes} == set(np.flatnonzero(answers != truth).tolist())
-    assert all((each["truth"], each["predicted"]) == (str(truth[r := each["row"]]), str(answers[r])) for each in mistakes)
+    assert all(
+        (each["truth"], each["predicted"]) == (str(truth[r := each["row"]]), str(answers[r])) for each in mistakes
+    )
     confidences = [each["confidence"] for each in mistakes]
     assert confidences == sorted(confidences, reverse=True)
 

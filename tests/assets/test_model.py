@@ -57,7 +57,9 @@ def test_the_log_has_a_line_an_epoch(finished: Pipeline, result: dg.ExecuteInPro
 
 
 def test_training_curves_are_shown(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
-    assert metadata(result, "digit_classifier")["training_curves"].startswith("![training_curves](data:image/png;base64,")
+    assert metadata(result, "digit_classifier")["training_curves"].startswith(
+        "![training_curves](data:image/png;base64,"
+    )
     assert (finished.state / "pictures" / "digit_classifier" / "training_curves.png").is_file()
 
 
@@ -111,9 +113,7 @@ def test_a_preset_and_what_is_set_beside_it_reach_the_card(pipeline: Pipeline, p
         ({"learning_rate": float("nan")}, "(?s)learning_rate.*finite"),
     ],
 )
-def test_a_wrong_setting_is_named_and_nothing_is_stored(
-    pipeline: Pipeline, wrong: dict[str, Any], says: str
-) -> None:
+def test_a_wrong_setting_is_named_and_nothing_is_stored(pipeline: Pipeline, wrong: dict[str, Any], says: str) -> None:
     before, stored = pipeline.value("digit_classifier"), pipeline.stored()
     with pytest.raises((dg.DagsterInvalidConfigError, ValueError), match=says):
         pipeline.run("digit_classifier", digit_classifier={**BARELY, **wrong})

@@ -246,9 +246,7 @@ def test_without_a_deployed_model_single_prediction_says_what_to_do(undeployed: 
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "weights.safetensors", "golden.safetensors", "card.json"])
-def test_a_model_with_a_flipped_bit_answers_nothing(
-    pipeline: Pipeline, test_images: np.ndarray, file: str
-) -> None:
+def test_a_model_with_a_flipped_bit_answers_nothing(pipeline: Pipeline, test_images: np.ndarray, file: str) -> None:
     drop(pipeline, {"one.png": encoded(test_images[0])})
     name = pipeline.value("digit_classifier")
     flip_a_bit(pipeline.state / "models" / "versions" / name / file)
@@ -368,7 +366,9 @@ def test_images_and_class_names_of_ones_own_go_all_the_way(tmp_path: Path) -> No
     own = Pipeline(
         tmp_path / "state", MNIST_DATASET="images", MNIST_DATA_DIR=str(tmp_path / "own"), MNIST_PREPARATION="resize"
     )
-    own.run(*UP_TO_DEPLOYMENT, digit_classifier={**TINY, "min_steps": 60}, production_digit_classifier={"min_accuracy": 0.6})
+    own.run(
+        *UP_TO_DEPLOYMENT, digit_classifier={**TINY, "min_steps": 60}, production_digit_classifier={"min_accuracy": 0.6}
+    )
     drop(own, {"a.png": (tmp_path / "own" / "down" / "0.png").read_bytes()})
     own.run("batch_digit_predictions", night=NIGHT)
     (row,) = table(own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import settings
 
 from mnist_pipeline.ml.artifacts import pack
 from mnist_pipeline.ml.config import ModelConfig
@@ -12,6 +13,9 @@ from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.sources import read_embedded
 from mnist_pipeline.ml.split import split_digits
 from mnist_pipeline.ml.training import Trained, train
+
+settings.register_profile("without a clock", deadline=None)  # an example may be the first to import scikit-learn
+settings.load_profile("without a clock")
 
 
 @pytest.fixture(scope="session", autouse=True)

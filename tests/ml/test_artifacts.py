@@ -49,7 +49,15 @@ def test_torch_and_onnx_agree_on_every_test_image(trained: Trained, predictor: P
     assert np.array_equal(by_torch.argmax(1), predictor.predict(images).labels)
 
 
-@pytest.mark.parametrize("knobs", [{"width_1": 1, "width_2": 1, "width_3": 1}, {"dropout": 0.0}], ids=str)
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"width_1": 1, "width_2": 1, "width_3": 1},
+        {"kernel_1": 9, "kernel_2": 9, "kernel_3": 9},
+        {"kernel_1": 2, "kernel_2": 4, "kernel_3": 1},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("classes", [2, 47])
 def test_torch_and_onnx_agree_for_other_architectures(classes: int, knobs: dict[str, float]) -> None:
     with torch.random.fork_rng(devices=[]):

@@ -177,6 +177,20 @@ def test_the_example_metric_is_measured() -> None:
     assert top_2_accuracy(np.array([2, 2]), PROBABILITIES[[2, 3]] + [[0.1, 0, 0]]) == 0
 
 
+def accuracy(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    return 1.0
+
+
+def top_2(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    return 0.5
+
+
+@pytest.mark.parametrize(("metrics", "name"), [([accuracy], "accuracy"), ([top_2, top_2], "top_2")])
+def test_a_metric_replaces_no_other_number(metrics: list[Metric], name: str) -> None:
+    with pytest.raises(MetricFailed, match=f"there is a number named {name} in the report already: rename the metric"):
+        evaluate(TRUTH, PROBABILITIES, NAMES, metrics)
+
+
 def raises(truth: np.ndarray, probabilities: np.ndarray) -> float:
     return float(probabilities[len(truth) + 1, 0])
 

@@ -57,6 +57,9 @@ TURNED: dict[str, dict[str, Any]] = {
     "width_1": {"to": 3},
     "width_2": {"to": 4},
     "width_3": {"to": 5},
+    "kernel_1": {"to": 3},
+    "kernel_2": {"to": 3},
+    "kernel_3": {"to": 5},
     "dropout": {"to": 0.5},
     "optimizer": {"to": "sgd"},
     "learning_rate": {"to": 0.02},
@@ -153,7 +156,7 @@ def test_arrays_that_cannot_be_written_to_can_be_trained_on(few: LabeledImages, 
 
 def validation_loss(trained: Trained, part: LabeledImages) -> float:
     logits, labels = torch.tensor(torch_logits(trained.network, part.images)), torch.tensor(part.labels)
-    return F.cross_entropy(logits, labels.long()).item()
+    return F.cross_entropy(logits, labels.long(), label_smoothing=trained.config.label_smoothing).item()
 
 
 @pytest.mark.parametrize("knobs", [{}, {"ema_decay": 0.5}, {"precision": "bfloat16"}], ids=str)

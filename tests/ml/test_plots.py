@@ -1,0 +1,113 @@
+"""Every plot is a picture that can be opened, whatever there is to show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+from digit_files import strokes
+from PIL import Image
+
+from mnist_pipeline.ml import plots
+from mnist_pipeline.ml.metrics import evaluate
+from mnist_pipeline.ml.training import Epoch
+
+LONG = tuple(f"a class with quite a long name, number {i}" for i in range(10))
+NAMES = [("0", "1"), LONG, tuple(f"{i:03d}" for i in range(30))]
+SIZES = pytest.mark.parametrize("names", NAMES, ids=["two", "long", "thirty"])
+EPOCH = Epoch(
+    number=1,
+    of=3,
+    train_loss=1.5,
+    losses=(2.0, 1.0),
+    validation_loss=1.2,
+    validation_accuracy=0.6,
+    images_per_s=1_000.0,
+    seconds=1.0,
+    seconds_left=2.0,
+    best=True,
+)
+
+
+def picture(png: bytes) -> np.ndarray:
+    """The pixels, having seen that it is a whole PNG file."""
+    with Image.open(BytesIO(png)) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("L"))
+
+
+def report(names: tuple[str, ...], wrong: int) -> dict:
+    truth = np.arange(5 * len(names)) % len(names)
+    shares = np.full((len(truth), len(names)), 0.1 / len(names))
+    answered = np.where(np.arange(len(truth)) < wrong, (truth + 1) % len(names), truth)
+    shares[np.arange(len(truth)), answered] += 0.9
+    return evaluate(truth, shares, names)
+
+
+@SIZES
+@pytest.mark.parametrize("parts", [1, 4])
+def test_class_distribution(names: tuple[str, ...], parts: int) -> None:
+    counts = {f"part {i}": [i * 10_000 + j for j in range(len(names))] for i in range(parts)}
+    assert picture(plots.class_distribution(counts, names)).min() < 200
+
+
+def test_class_distribution_shows_other_counts_as_another_picture() -> None:
+    one, other = (plots.class_distribution({"train": [5, n]}, ("0", "1")) for n in (5, 6))
+    assert one != other
+
+
+@pytest.mark.parametrize("count", [1, 11, 12, 13, 36])
+def test_a_contact_sheet_of_any_number_of_images(count: int) -> None:
+    sheet = picture(plots.contact_sheet(strokes(count), [f"cap {i}" for i in range(count)]))
+    assert sheet.min() < 100
+    assert sheet.max() == 255
+
+
+def test_a_contact_sheet_of_nothing_says_so() -> None:
+    empty = picture(plots.contact_sheet(np.zeros((0, 28, 28), np.uint8), []))
+    assert empty.min() < 100
+
+
+def test_a_contact_sheet_needs_a_caption_an_image() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        plots.contact_sheet(strokes(2), ["only one"])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_training_curves(epochs: int) -> None:
+    history = [replace(EPOCH, number=i + 1, of=epochs, train_loss=1 / (i + 1), best=i == 0) for i in range(epochs)]
+    assert picture(plots.training_curves(history)).min() < 200
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"), [(NAMES[0], 0), (NAMES[1], 1), (NAMES[2], 7)], ids=["none", "one", "seven"]
+)
+def test_confusion_and_scores_with_and_without_mistakes(names: tuple[str, ...], wrong: int) -> None:
+    found = report(names, wrong)
+    assert picture(plots.confusion(found["confusion"], names)).min() < 200
+    assert picture(plots.per_class(found["per_class"])).min() < 200
+
+
+def test_scores_of_one_image_only() -> None:
+    found = evaluate(np.array([1]), np.array([[0.2, 0.8]]), ("0", "1"))
+    assert picture(plots.per_class(found["per_class"])).min() < 200
+    assert picture(plots.confusion(found["confusion"], ("0", "1"))).min() < 200
+
+
+@pytest.mark.parametrize(("count", "names"), [(0, LONG), (1, LONG), (1, ("0", "1")), (10, LONG)])
+def test_answers_to_any_number_of_images(count: int, names: tuple[str, ...]) -> None:
+    shares = np.random.default_rng(0).dirichlet(np.ones(len(names)), count).astype(np.float32)
+    assert picture(plots.answers(strokes(count), shares, names)).min() < 200
+
+
+def test_names_are_text_and_no_formulas() -> None:
+    """Class names are names of folders."""
+    names = (r"$\frac{1}$", "a_b^c", "$", "100 %", "{x}")
+    found = report(names, 3)
+    picture(plots.class_distribution({"train": [1, 2, 3, 4, 5]}, names))
+    picture(plots.confusion(found["confusion"], names))
+    picture(plots.per_class(found["per_class"]))
+    picture(plots.contact_sheet(strokes(5), names))
+    picture(plots.answers(strokes(1), np.full((1, 5), 0.2, np.float32), names))
