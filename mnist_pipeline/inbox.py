@@ -1,6 +1,6 @@
 """A night's work: the files that arrived, cut into shards of bounded size, scored one by one into two tables.
 
-Files in the inbox are claimed for a night by moving them under claimed/<night>/: what still lies in the inbox is
+Files in the inbox are claimed for a night by moving them under .claimed/<night>/: what still lies in the inbox is
 what waits. The model that scores and the schedule that starts it are not chosen here.
 """
 
@@ -25,7 +25,7 @@ from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
 
-CLAIMED = "claimed"
+CLAIMED = ".claimed"  # hidden, so that it is not taken for something dropped
 CLOSED = ".closed"
 UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".swp")
 LARGEST_FILE = 256 * 1024**2  # bytes of one image file; 50 megapixels uncompressed in colour have 150 MB
@@ -101,7 +101,7 @@ class Inbox:
 
     def waiting(self) -> list[Path]:
         """Files that nobody has claimed yet, below the inbox, in order of name."""
-        return [path for path in _files(self.folder) if path.relative_to(self.folder).parts[0] != CLAIMED]
+        return _files(self.folder)
 
     def is_unused(self) -> bool:
         """Whether nothing waits here and no night has claimed anything yet."""
@@ -126,7 +126,10 @@ class Inbox:
 
     def _ready(self, path: Path) -> bool:
         try:
-            return time.time() - path.stat().st_mtime >= self.settle_s
+            status, now = path.stat(), time.time()
+            # a date in the future, from a wrong clock or a time zone, says nothing: then the file system's own counts
+            changed = status.st_mtime if status.st_mtime <= now else status.st_ctime
+            return now - changed >= self.settle_s
         except FileNotFoundError:  # its owner took it back
             return False
 

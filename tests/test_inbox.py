@@ -230,7 +230,7 @@ def test_claimers_at_once_neither_lose_nor_double_a_file(inbox: Inbox) -> None:
 
 
 PARTS = st.one_of(
-    st.sampled_from(["a", "b", "a.png", "b.npy", "x-ubyte", "~2", ".hidden", "a.part", "claimed"]),
+    st.sampled_from(["a", "b", "a.png", "b.npy", "x-ubyte", "~2", ".hidden", "a.part", "claimed", ".claimed"]),
     st.binary(min_size=1, max_size=12).filter(lambda part: not set(part) & set(b"/\0")).map(os.fsdecode),
 )
 PATHS = st.lists(PARTS, min_size=1, max_size=3).map("/".join)
@@ -257,7 +257,7 @@ def test_no_file_is_lost_or_doubled_whatever_the_names(rounds: list[tuple[list[s
 def is_ones_own(path: str) -> bool:
     """Whether the path is below the inbox and not in the folder that the inbox keeps for itself."""
     parts = path.split("/")
-    return not {".", "..", ""} & set(parts) and parts[0] != "claimed"
+    return not {".", "..", ""} & set(parts) and parts[0] != ".claimed"
 
 
 def could_drop(inbox: Inbox, path: str, content: bytes) -> bool:

@@ -77,7 +77,7 @@ def test_the_log_has_a_short_line_for_what_happened_and_no_noise(ran: Ran) -> No
 
 def test_the_inbox_was_filled_once_with_200_test_images(ran: Ran) -> None:
     night = _tonight()
-    assert len(list((ran.state / "inbox" / "claimed" / night).glob("*.png"))) == 200
+    assert len(list((ran.state / "inbox" / ".claimed" / night).glob("*.png"))) == 200
     table = pq.ParquetFile(ran.state / "predictions" / f"{night}.parquet").read()
     assert len(table) == len(set(table["file"].to_pylist())) == 200
     assert not list((ran.state / "inbox").glob("*.png"))
@@ -106,24 +106,36 @@ def test_pictures_are_where_the_summary_says(ran: Ran) -> None:
     assert {"raw_mnist_data/samples.png", "model_evaluation/confusion.png", "digit_predictions/answers.png"} <= pictures
 
 
-def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(tmp_path: Path) -> None:
-    empty, state = tmp_path / "empty", tmp_path / "state"
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder that `main` finds, called in this process."""
+    for name, value in {"MNIST_DATASET": "embedded", **home(tmp_path / "state")}.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "state"
+
+
+def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "empty"
     empty.mkdir()
-    failed = run(state, MNIST_DATASET="mnist", MNIST_DATA_DIR=str(empty))
-    assert failed.returncode == 1
-    assert "FAILED in raw_mnist_data:" in failed.stdout
-    assert f"{empty} has no train-images-idx3-ubyte.gz" in failed.stdout
-    assert len(failed.stdout.splitlines()) <= LINES
+    monkeypatch.setenv("MNIST_DATASET", "mnist")
+    monkeypatch.setenv("MNIST_DATA_DIR", str(empty))
+    assert main([]) == 1
+    said = capsys.readouterr().out
+    assert "FAILED in raw_mnist_data:" in said
+    assert f"{empty} has no train-images-idx3-ubyte.gz" in said
+    assert len(said.splitlines()) <= LINES
     assert not (state / "models").exists()
     assert not (state / "inbox").exists()
     with instance_of(home(state)) as instance:
         assert [each.status for each in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE]
 
 
-def test_a_setting_that_does_not_exist_is_named(tmp_path: Path) -> None:
-    failed = run(tmp_path / "state", "--config", '{"epoch": 3}')
-    assert failed.returncode != 0
-    assert 'unexpected config entry "epoch"' in failed.stdout + failed.stderr
+@pytest.mark.usefixtures("state")
+def test_a_setting_that_does_not_exist_is_named() -> None:
+    with pytest.raises(dg.DagsterInvalidConfigError, match='unexpected config entry "epoch"'):
+        main(["--config", '{"epoch": 3}'])
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "fats"], ["--presets", "fast"]])

@@ -30,7 +30,14 @@ class SplitConfig(dg.Config):
     group_name="data",
     kinds={"numpy"},
     code_version=code_version(
-        "acquire.py", "ml/digits.py", "ml/idx.py", "ml/published.py", "ml/sources.py", "ml/split.py"
+        "acquire.py",
+        "ml/decoding.py",
+        "ml/digits.py",
+        "ml/idx.py",
+        "ml/images.py",
+        "ml/published.py",
+        "ml/sources.py",
+        "ml/split.py",
     ),
 )
 def raw_mnist_data(

@@ -103,7 +103,10 @@ def _shown(
         [f"{each['truth']}→{each['predicted']} {each['confidence']:.0%}" for each in wrong],
         columns=9,
     )
-    records = [dg.TableRecord({"class": name, **scores}) for name, scores in test["per_class"].items()]
+    records = [
+        dg.TableRecord({"class": name, **{score: round(value, 4) for score, value in scores.items()}})
+        for name, scores in test["per_class"].items()
+    ]
     return {
         "confusion": book.show("model_evaluation", "confusion", plots.confusion(test["confusion"], names)),
         "per_class": book.show("model_evaluation", "per_class", plots.per_class(test["per_class"])),

@@ -18,7 +18,7 @@ from mnist_pipeline.resources import Mail, Models, Pictures, timezone
 if TYPE_CHECKING:
     import numpy as np
 
-CODE = code_version("inbox.py", "ml/images.py", "ml/decoding.py", "ml/array_files.py", "ml/predictor.py")
+CODE = code_version("inbox.py", "ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py")
 FIRST_NIGHT = "2026-01-01"
 SHOWN = 10
 nights = dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=timezone(), end_offset=1)

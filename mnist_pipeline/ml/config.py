@@ -5,7 +5,7 @@ The order of the fields is the order in which the Dagster launchpad shows them.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Preset = Literal["fast", "accurate"]
 
@@ -19,9 +19,10 @@ class ModelConfig(BaseModel):
     width_1: int = Field(16, ge=1, le=1024, description="channels of the first convolution")
     width_2: int = Field(32, ge=1, le=1024, description="channels of the second convolution")
     width_3: int = Field(64, ge=1, le=1024, description="channels of the third convolution")
-    kernel_1: int = Field(5, ge=1, le=9, description="side of the first filters; not padded")
-    kernel_2: int = Field(5, ge=1, le=9, description="side of the second filters; not padded")
-    kernel_3: int = Field(3, ge=1, le=9, description="side of the third filters; padded")
+    kernel_1: int = Field(5, ge=1, le=9, description="side of the first filters")
+    kernel_2: int = Field(5, ge=1, le=9, description="side of the second filters")
+    kernel_3: int = Field(3, ge=1, le=9, description="side of the third filters, which are always padded")
+    padded: bool = Field(False, description="whether the first two convolutions are padded too")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped before the classifier")
 
     # optimisation
@@ -55,6 +56,13 @@ class ModelConfig(BaseModel):
     precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 is autocast")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
+
+    @field_validator("kernel_1", "kernel_2", "kernel_3")
+    @classmethod
+    def _has_a_middle(cls, side: int) -> int:
+        if side % 2 == 0:
+            raise ValueError(f"a filter's side must be odd, not {side}: only then has it a middle to be padded around")
+        return side
 
     def label(self, accuracy: float) -> str:
         """The readable part of a version's name: what was trained how, and its validation accuracy."""

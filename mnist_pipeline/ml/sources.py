@@ -42,6 +42,8 @@ def read_idx_directory(directory: Path, preparation: Preparation) -> DigitData:
     listed = directory / "classes.txt"
     names = tuple(listed.read_text().split("\n")) if listed.is_file() else DIGIT_NAMES
     names = tuple(name.strip() for name in names if name.strip())
+    if not names:
+        raise BadSource(f"{listed} is empty: write one class name a line, in the order of the labels")
     own = Published("idx", MNIST.files, (), names, preparation)
     parts = _read_idx(directory, own, verify=False)
     return DigitData(parts, Origin("idx", f"own IDX files in {directory}, not verified", names, preparation))
@@ -128,9 +130,10 @@ def _verify(path: Path, packed: bytes, data: bytes, md5: str, md5_unpacked: str 
     """One of the two published digests must match: that of the archive, or of what is in it."""
     content = data if md5_unpacked else packed
     if hashlib.md5(content, usedforsecurity=False).hexdigest() != (md5_unpacked or md5):
+        unpacked = "" if md5_unpacked else " (only the .gz archives have one, so unpacked files cannot be verified)"
         raise BadSource(
-            f"{path} is a whole IDX file, but its md5 is not the one published for {dataset}: it was changed or is "
-            f"another data set. Fetch it again, or set MNIST_DATASET=idx to use it unverified"
+            f"{path} is a whole IDX file, but its md5 is not the one published for {dataset}{unpacked}: it was changed "
+            f"or is another data set. Fetch it again, or set MNIST_DATASET=idx to use it unverified"
         )
 
 

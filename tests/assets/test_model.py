@@ -44,7 +44,8 @@ def test_the_name_says_architecture_training_accuracy_and_digest(finished: Pipel
     name = finished.value("digit_classifier")
     card = finished.store.card(name)
     accuracy = f"{card.metrics['validation_accuracy'] * 1e4:.0f}"
-    assert name == f"digitcnn-4x8x8-adamw-b256-e2-acc{accuracy}-{card.digest[:12]}"
+    trained = f"{card.config['optimizer']}-b{card.config['batch_size']}-e{card.config['epochs']}"
+    assert name == f"digitcnn-4x8x8-{trained}-acc{accuracy}-{card.digest[:12]}"
 
 
 def test_the_log_has_a_line_an_epoch(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
@@ -92,11 +93,20 @@ def test_another_seed_gives_another_version_and_the_first_one_stays(pipeline: Pi
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_and_what_is_set_beside_it_reach_the_card(pipeline: Pipeline, preset: str) -> None:
-    beside = {**TINY, "width_3": 6, "epochs": 1, "min_steps": 20, "optimizer": "sgd", "schedule": "cosine", "seed": 3}
+    beside = {
+        **TINY,
+        "width_3": 6,
+        "batch_size": 200,
+        "epochs": 1,
+        "min_steps": 20,
+        "optimizer": "sgd",
+        "schedule": "cosine",
+        "seed": 3,
+    }
     ran = pipeline.try_run("digit_classifier", digit_classifier={"preset": preset, **beside})
     card = pipeline.store.card(pipeline.value("digit_classifier"))
     assert card.config == {**ModelConfig().model_dump(), **PRESETS[preset], **beside}
-    assert card.name.startswith("digitcnn-4x8x6-sgd-b256-e1-")
+    assert card.name.startswith("digitcnn-4x8x6-sgd-b200-e1-")
     assert metadata(ran, "digit_classifier")["epochs"] == 2  # 16 steps an epoch, and 20 were asked for
 
 

@@ -336,7 +336,7 @@ def test_batch_and_single_give_the_same_answer_for_the_same_file(
     files = {f"{i}.png": encoded(image) for i, image in enumerate([*test_images[:5], *enlarged])}
     drop(pipeline, files)
     pipeline.run("batch_digit_predictions", night=NIGHT)
-    claimed = [str(pipeline.inbox / "claimed" / NIGHT / name) for name in files]
+    claimed = [str(pipeline.inbox / ".claimed" / NIGHT / name) for name in files]
     pipeline.run("digit_predictions", digit_predictions={"paths": claimed})
     batch = {row["file"]: row for row in table(pipeline)}
     for single in pipeline.value("digit_predictions"):

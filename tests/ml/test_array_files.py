@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def test_other_names_are_not_read_as_arrays(name: str) -> None:
     assert not is_array(name)
 
 
+def damaged_after(length: int) -> bytes:
+    """So many bytes of the IDX file, gzipped, then what no gzip has."""
+    packing = zlib.compressobj(wbits=31)
+    return packing.compress(WHOLE["a-ubyte"][:length]) + packing.flush(zlib.Z_FULL_FLUSH) + b"\x07" * 50
+
+
 BAD: dict[str, tuple[str, bytes, str]] = {
     "cut npy": ("a.npy", WHOLE["a.npy"][:-1], "not a whole .npy file"),
     "empty npy": ("a.npy", b"", "not a whole .npy file"),
@@ -84,6 +91,8 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "cut IDX": ("a-ubyte", WHOLE["a-ubyte"][:-1], "it states 18,032 bytes of images but holds 18,031: drop it again"),
     "IDX with more": ("a-ubyte", WHOLE["a-ubyte"] + b"!", "it states 18,032 bytes of images but holds more"),
     "cut gzip": ("a-ubyte.gz", WHOLE["a-ubyte.gz"][:-9], "it cannot be unpacked"),
+    "gzip damaged at its begin": ("a-ubyte.gz", damaged_after(0), "it is not a whole IDX file: .* invalid block type"),
+    "gzip damaged further in": ("a-ubyte.gz", damaged_after(9_000), "it cannot be unpacked .* invalid block type"),
     "gzip of cut IDX": ("a-ubyte.gz", gzip.compress(WHOLE["a-ubyte"][:-9]), "states 18,032 .* holds 18,023"),
     "gzip of nothing": ("a-ubyte.gz", gzip.compress(b""), "it is not a whole IDX file: .*nothing"),
     "empty IDX": ("a-ubyte", b"", "it is not a whole IDX file: .*nothing"),

@@ -60,6 +60,7 @@ TURNED: dict[str, dict[str, Any]] = {
     "kernel_1": {"to": 3},
     "kernel_2": {"to": 3},
     "kernel_3": {"to": 5},
+    "padded": {"to": True},
     "dropout": {"to": 0.5},
     "optimizer": {"to": "sgd"},
     "learning_rate": {"to": 0.02},
