@@ -9,14 +9,16 @@ import hashlib
 import itertools
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
@@ -151,9 +153,36 @@ def score(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
     return _score_images(folder, shard, scorer)
 
 
-def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, quarantine: Path) -> tuple[int, int]:
+@dataclass
+class Tally:
+    """What a night came to, counted while it is written: it does not grow with the night."""
+
+    predictions: int = 0
+    quarantined: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    confidence: float = 0.0
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def add(self, scored: Scored) -> None:
+        """Count one shard; the first ten reasons are kept."""
+        self.predictions += len(scored.predictions)
+        self.quarantined += len(scored.quarantine)
+        for each in pc.value_counts(scored.predictions["label"]).to_pylist():
+            self.labels[each["values"] or "no digit"] += each["counts"]
+        self.confidence += pc.sum(scored.predictions["confidence"]).as_py() or 0.0
+        for row in scored.quarantine.slice(0, max(0, 10 - len(self.reasons))).to_pylist():
+            self.reasons[row["file"]] = row["reason"]
+
+    @property
+    def mean_confidence(self) -> float | None:
+        """Over the images that show a digit; None where none does."""
+        digits = self.predictions - self.labels["no digit"]
+        return self.confidence / digits if digits else None
+
+
+def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, quarantine: Path) -> Tally:
     """Both Parquet files of a night, a row group a shard; they replace those of an earlier run when all is written."""
-    rows, refused = 0, 0
+    tally = Tally()
     with (
         _replacing(predictions) as good,
         _replacing(quarantine) as bad,
@@ -163,8 +192,8 @@ def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, qu
         for each in scored:
             answers.write_table(each.predictions)
             faults.write_table(each.quarantine)
-            rows, refused = rows + len(each.predictions), refused + len(each.quarantine)
-    return rows, refused
+            tally.add(each)
+    return tally
 
 
 def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
@@ -178,7 +207,7 @@ def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
             names.append(name)
             sums.append(digest)
         except UnreadableImage as error:
-            faults.append((name, digest or _sha256_if_readable(folder / name), str(error)))
+            faults.append((name, digest or sha256_if_readable(folder / name), str(error)))
         except OSError as error:
             faults.append((name, digest, f"the file cannot be read: {error.strerror}"))
     seen = np.array([image is not None for image in images], bool)
@@ -251,7 +280,7 @@ def _as_text(name: str) -> str:
 
 def _plan_array(folder: Path, name: str) -> Iterator[Shard]:
     """At least one shard, so that an array which cannot be read still comes to somebody's notice."""
-    digest = _sha256_if_readable(folder / name)
+    digest = sha256_if_readable(folder / name)
     try:
         count, *image = shape_of(folder / name)
     except BadArray as error:
@@ -262,7 +291,7 @@ def _plan_array(folder: Path, name: str) -> Iterator[Shard]:
         yield Shard((name,), begin, min(begin + rows, count), digest)
 
 
-def _sha256_if_readable(path: Path) -> str:
+def sha256_if_readable(path: Path) -> str:
     """Of a file of any size; empty for one that cannot be read, which is then refused for that."""
     digest = hashlib.sha256()
     try:

@@ -14,7 +14,7 @@ import dagster as dg
 from mnist_pipeline.acquire import DigitSource
 from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.files import AssetFilesResource
-from mnist_pipeline.ml.digits import Preparation
+from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.pictures import PictureBook
 from mnist_pipeline.store import ModelStore
 
@@ -38,7 +38,7 @@ class Source(dg.ConfigurableResource):
             directory=Path(self.directory).expanduser() if self.directory else None,
             downloads=Path(self.downloads),
             allow_embedded=self.allow_embedded,
-            preparation=_preparation(self.preparation),
+            preparation=preparation_named(self.preparation),
             mirrors=(self.mirror,) if self.mirror else (),
         )
 
@@ -120,11 +120,3 @@ def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any
             settle_s=float(env.get("MNIST_INBOX_SETTLE_S") or 5.0),
         ),
     }
-
-
-def _preparation(name: str) -> Preparation:
-    if name == "ink":
-        return "ink"
-    if name == "resize":
-        return "resize"
-    raise ValueError(f"unknown preparation {name!r}: MNIST_PREPARATION is ink or resize")

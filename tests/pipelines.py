@@ -11,22 +11,22 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
-import torch
 
 import mnist_pipeline
 from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.files import read_digits
-from mnist_pipeline.ml.artifacts import load_network, pack
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.resources import Models, Pictures
 from mnist_pipeline.store import ModelStore
+
+if TYPE_CHECKING:
+    from mnist_pipeline.ml.network import DigitCNN
 
 ROOT = Path(mnist_pipeline.__file__).parents[1]
 DATA = ("raw_mnist_data", "processed_mnist_data")
@@ -106,6 +106,10 @@ class Pipeline:
 
     def variant(self, change: Callable[[DigitCNN], None], **facts: Any) -> str:
         """Another stored version: the network of this pipeline, changed. facts: what its card says else."""
+        import torch  # not above: conftest.py sets the number of threads first
+
+        from mnist_pipeline.ml.artifacts import load_network, pack
+
         card = self.store.card(self.value("digit_classifier"))
         network = load_network(self.store.load(card.name), ModelConfig(**card.config), len(card.class_names))
         with torch.no_grad():

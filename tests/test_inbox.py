@@ -78,9 +78,10 @@ def run(inbox: Inbox, scorer: Scorer, out: Path, night: str = NIGHT) -> tuple[li
     """The whole night, as the asset does it -> rows of both tables."""
     folder, files = inbox.night(night), inbox.claim(night, over=True)
     tables = out / "predictions.parquet", out / "quarantine.parquet"
-    counts = write_tables((score(folder, shard, scorer) for shard in plan(folder, files)), scorer, *tables)
+    tally = write_tables((score(folder, shard, scorer) for shard in plan(folder, files)), scorer, *tables)
     answered, refused = (pq.read_table(table).to_pylist() for table in tables)
-    assert counts == (len(answered), len(refused))
+    assert (tally.predictions, tally.quarantined) == (len(answered), len(refused))
+    assert sum(tally.labels.values()) == len(answered)
     return answered, refused
 
 
@@ -522,6 +523,6 @@ def test_writing_that_is_interrupted_leaves_nothing_where_nothing_was(scorer: Sc
 def test_a_table_of_any_size_is_written_shard_by_shard(scorer: Scorer, tmp_path: Path) -> None:
     columns = {"file": ["a"], "sha256": ["0"], "reason": ["because"]}
     shard = Scored(scorer.schema().empty_table(), pa.table(columns, schema=QUARANTINE))
-    counts = write_tables(iter([shard] * 3), scorer, tmp_path / "p.parquet", tmp_path / "q.parquet")
-    assert counts == (0, 3)
+    tally = write_tables(iter([shard] * 3), scorer, tmp_path / "p.parquet", tmp_path / "q.parquet")
+    assert (tally.predictions, tally.quarantined) == (0, 3)
     assert pq.ParquetFile(tmp_path / "q.parquet").num_row_groups == 3

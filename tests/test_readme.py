@@ -18,7 +18,8 @@ SOURCES = [path for folder in ("mnist_pipeline", "benchmarks") for path in (ROOT
 
 
 def code_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+    return [text for named, text in blocks if named == language]
 
 
 def test_every_make_target_that_is_named_exists_and_every_target_is_named() -> None:
@@ -57,7 +58,7 @@ def test_the_jobs_are_those_that_are_defined() -> None:
 
 def test_the_tree_names_every_module_and_nothing_else() -> None:
     (tree,) = (block for block in code_blocks("") if "definitions.py" in block)
-    named = set(re.findall(r"(\w+\.py)\b", tree))
+    named = set(re.findall(r"([\w]+\.py)\b", tree))
     there = {path.name for path in SOURCES if path.name != "__init__.py"}
     assert named == there
 

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +10,14 @@ import dagster as dg
 from pydantic import Field
 
 from mnist_pipeline.code_versions import code_version
-from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.ml.digits import DigitData, preparation_named
 from mnist_pipeline.production import Production, load_production
 from mnist_pipeline.resources import Mail, Models, Pictures, timezone
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from mnist_pipeline.inbox import Tally
 
 CODE = code_version("inbox.py", "ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py")
 FIRST_NIGHT = "2026-01-01"
@@ -46,7 +47,7 @@ def batch_digit_predictions(
     context: dg.AssetExecutionContext, models: Models, mail: Mail
 ) -> dg.MaterializeResult[None]:
     """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
-    from mnist_pipeline.inbox import Inbox, Scorer, plan, score, write_tables
+    from mnist_pipeline.inbox import Inbox, Scorer, plan, score, sha256_if_readable, write_tables
 
     night, production = context.partition_key, load_production(models.open())
     inbox = Inbox(Path(mail.inbox), mail.settle_s)
@@ -55,32 +56,33 @@ def batch_digit_predictions(
     scorer = Scorer(
         production.predictor,
         tuple(card.class_names),
-        _preparation(card.preparation),
+        preparation_named(card.preparation),
         card.name,
         production.decision.number,
     )
     folder, out = inbox.night(night), Path(mail.predictions)
     predictions, quarantine = out / f"{night}.parquet", out / "quarantine" / f"{night}.parquet"
     scored = (score(folder, shard, scorer) for shard in plan(folder, files))
-    rows, refused = write_tables(scored, scorer, predictions, quarantine)
+    tally = write_tables(scored, scorer, predictions, quarantine)
+    found = f"{tally.predictions:,} predictions, {tally.quarantined:,} quarantined"
     context.log.info(
-        f"{night}: {rows:,} predictions, {refused:,} quarantined of {len(files):,} files, by {card.name}"
+        f"{night}: {found} of {len(files):,} files, by {card.name}"
         if files
         else f"{night}: the inbox {inbox.folder} was empty, so the table is empty"
     )
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(_sha256(predictions)),
+        data_version=dg.DataVersion(sha256_if_readable(predictions)),
         metadata={
             **_answered_by(production),
             "files": len(files),
-            "predictions": rows,
-            "quarantined": refused,
+            "predictions": tally.predictions,
+            "quarantined": tally.quarantined,
             "empty_inbox": not files,
             "still_waiting": len(inbox.waiting()),
             "table": dg.MetadataValue.path(str(predictions)),
             "quarantine": dg.MetadataValue.path(str(quarantine)),
             "inbox": dg.MetadataValue.path(str(inbox.folder)),
-            **_summary(predictions, quarantine),
+            **_summary(tally),
         },
     )
 
@@ -137,7 +139,7 @@ def _read(config: PredictionConfig, production: Production) -> "dict[str, np.nda
     faults = []
     for name, fetch in _sources(config).items():
         try:
-            seen[name] = read_image(fetch(), _preparation(production.card.preparation))
+            seen[name] = read_image(fetch(), preparation_named(production.card.preparation))
         except (UnreadableImage, OSError, binascii.Error) as error:
             faults.append(f"{name}: {error}")
     if faults:
@@ -166,34 +168,15 @@ def _answered_by(production: Production) -> dict[str, Any]:
     return {"model_version": production.card.name, "decision": production.decision.number}
 
 
-def _summary(predictions: Path, quarantine: Path) -> dict[str, Any]:
-    """Counts a label and the first reasons, read back from the tables so that they say what is really there."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(predictions, columns=["label", "confidence"])
-    counts = {(c["values"] or "no digit"): c["counts"] for c in pc.value_counts(table["label"]).to_pylist()}
-    reasons = pq.ParquetFile(quarantine).read().slice(0, SHOWN).to_pylist()
-    mean = pc.mean(table["confidence"]).as_py()
+def _summary(tally: "Tally") -> dict[str, Any]:
+    mean, reasons = tally.mean_confidence, tally.reasons
     return {
-        "labels": dg.MetadataValue.json(dict(sorted(counts.items()))),
+        "labels": dg.MetadataValue.json(dict(sorted(tally.labels.items()))),
         **({"mean_confidence": mean} if mean is not None else {}),
-        **({"quarantine_reasons": dg.MetadataValue.json({r["file"]: r["reason"] for r in reasons})} if reasons else {}),
+        **({"quarantine_reasons": dg.MetadataValue.json(reasons)} if reasons else {}),
     }
 
 
 def _end(night: str, mail: Mail) -> datetime:
     day = datetime.strptime(night, "%Y-%m-%d") + timedelta(days=1)
     return day.replace(tzinfo=mail.zone())
-
-
-def _preparation(name: str) -> Any:
-    return name
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

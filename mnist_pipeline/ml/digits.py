@@ -15,6 +15,15 @@ SIDE = 28
 Preparation = Literal["ink", "resize"]
 
 
+def preparation_named(name: str) -> Preparation:
+    """Raises ValueError for a preparation that does not exist."""
+    if name == "ink":
+        return "ink"
+    if name == "resize":
+        return "resize"
+    raise ValueError(f"unknown preparation {name!r}: it is ink or resize (MNIST_PREPARATION)")
+
+
 @dataclass(frozen=True)
 class LabeledImages:
     """images: uint8 [N, 28, 28], light ink on black; labels: uint8 [N], indices into the class names."""
