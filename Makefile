@@ -32,10 +32,10 @@ dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
 
 test: $(READY) ## The quick tests.
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: $(READY) ## All tests, the slow ones too.
-	$(BIN)/python -m pytest -m ""
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m ""
 
 check: $(READY) ## Format, lint, types.
 	$(BIN)/ruff format --check .

@@ -335,14 +335,26 @@ def test_what_cannot_be_read_is_quarantined_with_the_reason(inbox: Inbox, scorer
             assert part in row["reason"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.fixture
+def unprivileged() -> Iterator[Path]:
+    """A folder of a user who may not read everything, and that user for the length of the test, also under root."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        user, nobody = os.geteuid(), 65534
+        if user == 0:
+            os.seteuid(nobody)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(user)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.txt", "a.npy", "a-ubyte"])
-def test_a_file_that_may_not_be_read_does_not_stop_the_night(
-    inbox: Inbox, scorer: Scorer, tmp_path: Path, name: str
-) -> None:
+def test_a_file_that_may_not_be_read_does_not_stop_the_night(scorer: Scorer, unprivileged: Path, name: str) -> None:
+    inbox = Inbox(unprivileged / "inbox", settle_s=0)
     drop(inbox, name, png(strokes(1)[0])).chmod(0)
     drop(inbox, "good.png", png(strokes(1)[0]))
-    answered, refused = run(inbox, scorer, tmp_path)
+    answered, refused = run(inbox, scorer, unprivileged)
     assert [row["file"] for row in answered] == ["good.png"]
     assert [(row["file"], row["sha256"]) for row in refused] == [(name, "")]
     assert "Permission denied" in refused[0]["reason"] or name == "a.txt"
