@@ -80,7 +80,7 @@ def test_an_unknown_data_set_fails_with_the_accepted_values(tmp_path: Path) -> N
 
 def test_an_unknown_preparation_fails_with_the_accepted_values(tmp_path: Path) -> None:
     made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_PREPARATION": "smear"})
-    with pytest.raises(ValueError, match="unknown preparation 'smear': MNIST_PREPARATION is ink or resize"):
+    with pytest.raises(ValueError, match=r"unknown preparation 'smear': it is ink or resize .MNIST_PREPARATION"):
         made["source"].open()
 
 

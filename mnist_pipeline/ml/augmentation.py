@@ -7,9 +7,14 @@ from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import SIDE
 
 
-def augment(images: torch.Tensor, config: ModelConfig, generator: torch.Generator) -> torch.Tensor:
-    """uint8 [N, 28, 28] -> uint8 or float of the same shape, values 0..255; black fills in from outside."""
-    if config.rotation or config.scale or config.shear:
+def augment(
+    images: torch.Tensor, config: ModelConfig, generator: torch.Generator, *, warp: bool = True
+) -> torch.Tensor:
+    """uint8 [N, 28, 28] -> uint8 or float of the same shape, values 0..255; black fills in from outside.
+
+    warp: whether images may be turned, scaled and sheared, if config says so; otherwise the batch is moved only.
+    """
+    if warp and (config.rotation or config.scale or config.shear):
         return _warp(images, config, generator)
     return _shift(images, config.shift, generator) if config.shift else images
 

@@ -49,6 +49,9 @@ class ModelConfig(BaseModel):
     rotation: float = Field(0.0, ge=0, le=180, description="every image is turned by up to this many degrees")
     scale: float = Field(0.0, ge=0, lt=1, description="every image is scaled by up to this share, each axis")
     shear: float = Field(0.0, ge=0, le=1, description="every image is sheared by up to this slope")
+    plain_epochs: int = Field(
+        0, ge=0, description="the last epochs are moved only: warping blurs, real images are crisp"
+    )
 
     # when to stop, and where and how to run
     patience: int = Field(0, ge=0, description="stop after this many epochs without a better validation loss; 0: never")

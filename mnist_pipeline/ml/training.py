@@ -174,11 +174,13 @@ class _Loop:
     def _pass(self, number: int, on_step: Callable[[int, int], None]) -> torch.Tensor:
         """The loss of every step, float32 [steps], read back once: nothing waits inside the loop."""
         self.network.train()
+        warp = number <= self.epochs - self.config.plain_epochs
         order = torch.randperm(len(self.labels), generator=self.generator).to(self.device)
         losses = torch.zeros(self.steps_per_epoch, device=self.device)
         for step in range(self.steps_per_epoch):
             rows = order[step * self.batch : (step + 1) * self.batch]
-            losses[step] = self._step(augment(self.images[rows], self.config, self.generator), self.labels[rows])
+            images = augment(self.images[rows], self.config, self.generator, warp=warp)
+            losses[step] = self._step(images, self.labels[rows])
             on_step((number - 1) * self.steps_per_epoch + step + 1, self.epochs * self.steps_per_epoch)
         return losses.cpu()
 

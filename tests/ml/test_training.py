@@ -76,6 +76,7 @@ TURNED: dict[str, dict[str, Any]] = {
     "rotation": {"to": 20.0},
     "scale": {"to": 0.2},
     "shear": {"to": 0.2},
+    "plain_epochs": {"to": 1, "rotation": 20.0},
     "patience": {"to": 1, "epochs": 3, "min_delta": HOPELESS},
     "min_delta": {"to": HOPELESS, "epochs": 3, "patience": 1},
     "precision": {"to": "bfloat16"},
