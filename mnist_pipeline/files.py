@@ -28,13 +28,17 @@ class AssetFiles(dg.UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write to a temporary file beside the target, then rename."""
-        target = path.with_name(path.name + (".safetensors" if isinstance(obj, DigitData) else ".json"))
+        target = _target(path, obj)
         part = target.with_name(f".{target.name}.{os.getpid()}.part")
         try:
             part.write_bytes(_encode(obj))
             part.rename(target)
         finally:
             part.unlink(missing_ok=True)
+
+    def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
+        """The path of the file itself, with its suffix."""
+        return {"path": dg.MetadataValue.path(str(_target(self._get_path(context), obj)))}
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
         """The value, by the file's extension. Raises NotMaterialized, DamagedValue."""
@@ -51,6 +55,10 @@ class AssetFiles(dg.UPathIOManager):
         raise NotMaterialized(
             f"{name} has no value yet (looked for {small}): materialize it first, or select it too with '+key:…'"
         )
+
+
+def _target(path: UPath, value: Any) -> UPath:
+    return path.with_name(path.name + (".safetensors" if isinstance(value, DigitData) else ".json"))
 
 
 def read_digits(path: UPath | Path) -> DigitData:

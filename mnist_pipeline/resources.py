@@ -4,14 +4,14 @@
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
 
-from mnist_pipeline.acquire import DigitSource
+from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
@@ -96,7 +96,12 @@ def state_folder(env: Mapping[str, str] = os.environ) -> Path:
 
 def timezone(env: Mapping[str, str] = os.environ) -> str:
     """In which a night ends and 2 AM is 2 AM."""
-    return env.get("MNIST_PIPELINE_TIMEZONE") or "UTC"
+    name = env.get("MNIST_PIPELINE_TIMEZONE") or "UTC"
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"MNIST_PIPELINE_TIMEZONE={name!r} is no timezone; write it like Europe/Berlin") from error
+    return name
 
 
 def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any]:
@@ -104,11 +109,11 @@ def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any
     return {
         "io_manager": AssetFilesResource(folder=str(state / "assets")),
         "source": Source(
-            dataset=env.get("MNIST_DATASET") or "auto",
+            dataset=_one_of(env, "MNIST_DATASET", DATASETS),
             directory=env.get("MNIST_DATA_DIR", ""),
             downloads=str(state / "downloads"),
             mirror=env.get("MNIST_MIRROR", ""),
-            preparation=env.get("MNIST_PREPARATION") or "ink",
+            preparation=_one_of(env, "MNIST_PREPARATION", ("ink", "resize")),
             allow_embedded=allow_embedded,
         ),
         "models": Models(folder=str(state / "models")),
@@ -117,6 +122,22 @@ def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any
             inbox=env.get("MNIST_INBOX") or str(state / "inbox"),
             predictions=str(state / "predictions"),
             timezone=timezone(env),
-            settle_s=float(env.get("MNIST_INBOX_SETTLE_S") or 5.0),
+            settle_s=_seconds(env, "MNIST_INBOX_SETTLE_S", 5.0),
         ),
     }
+
+
+def _one_of(env: Mapping[str, str], variable: str, accepted: Sequence[str]) -> str:
+    """The value of a variable, the first of those accepted where it is not set."""
+    value = env.get(variable) or accepted[0]
+    if value not in accepted:
+        raise ValueError(f"{variable}={value!r}: it is one of {', '.join(accepted)}")
+    return value
+
+
+def _seconds(env: Mapping[str, str], variable: str, default: float) -> float:
+    value = env.get(variable) or str(default)
+    try:
+        return float(value)
+    except ValueError as error:
+        raise ValueError(f"{variable}={value!r} is no number of seconds") from error

@@ -21,6 +21,7 @@ from mnist_pipeline.ml.config import PRESETS
 from mnist_pipeline.resources import PROJECT, state_folder
 
 SAMPLES = 200
+MNIST_PUBLISHED = datetime(1998, 11, 1, tzinfo=timezone.utc).timestamp()
 STAGES = {
     "data": ("raw_mnist_data", "raw_data_checks", "processed_mnist_data", "processed_data_checks"),
     "training": ("digit_classifier", "model_checks"),
@@ -59,8 +60,11 @@ def main(arguments: list[str] | None = None) -> int:
 
     definitions = build_definitions()
     with dg.DagsterInstance.get() as instance:
-        classifier = {"preset": options.preset, **json.loads(options.config)}
-        _execute(definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}})
+        classifier = {"preset": options.preset, **options.config}
+        try:
+            _execute(definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}})
+        except dg.DagsterInvalidConfigError as error:
+            return _failed_before_it_ran(error)
         if not outcome.faults:
             _fill_inbox(definitions)
             _execute(definitions, instance, "batch_inference", outcome, night=_tonight(definitions))
@@ -68,11 +72,28 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if outcome.faults else 0
 
 
+def _failed_before_it_ran(error: Exception) -> int:
+    print(f"\nNothing was run: {error}", file=sys.stderr)
+    return 2
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m mnist_pipeline.run", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="fast", help="how to train")
-    parser.add_argument("--config", default="{}", help='further settings of digit_classifier, e.g. {"epochs": 3}')
+    parser.add_argument(
+        "--config", type=_settings, default={}, help='further settings of digit_classifier, e.g. {"epochs": 3}'
+    )
     return parser.parse_args(arguments)
+
+
+def _settings(text: str) -> dict[str, Any]:
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} is not JSON ({error}); write it like {{"epochs": 3}}') from error
+    if not isinstance(settings, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is no object; write it like {{"epochs": 3}}')
+    return settings
 
 
 def _execute(
@@ -116,7 +137,7 @@ def _fill_inbox(definitions: dg.Definitions) -> None:
     inbox = Inbox(Path(resources["mail"].inbox))
     if inbox.is_unused():
         data = Path(resources["io_manager"].folder) / "processed_mnist_data.safetensors"
-        write_samples(inbox.folder, read_digits(data)["test"].images[:SAMPLES], data.stat().st_mtime)
+        write_samples(inbox.folder, read_digits(data)["test"].images[:SAMPLES], MNIST_PUBLISHED)
 
 
 def _tonight(definitions: dg.Definitions) -> str:

@@ -10,8 +10,8 @@ import numpy as np
 def write_samples(folder: Path, images: np.ndarray, made: float) -> None:
     """uint8 [N, 28, 28] -> digit-0000.png and so on.
 
-    Each file is written elsewhere and renamed in, so it is whole at once; its date is `made` (seconds since 1970),
-    the age of the data it was taken from, so that it need not settle.
+    Each file is written elsewhere and renamed in, so it is whole at once; its date is `made` (seconds since 1970), when
+    the image was, so that it need not settle.
     """
     from PIL import Image
 

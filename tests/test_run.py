@@ -141,9 +141,18 @@ def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(
 
 
 @pytest.mark.usefixtures("state")
-def test_a_setting_that_does_not_exist_is_named() -> None:
-    with pytest.raises(dg.DagsterInvalidConfigError, match='unexpected config entry "epoch"'):
-        main(["--config", '{"epoch": 3}'])
+def test_a_setting_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", '{"epoch": 3}']) == 2
+    assert 'Received unexpected config entry "epoch"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["epochs=3", "[3]"])
+def test_settings_that_are_no_json_object_are_refused_with_an_example(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["--config", text])
+    assert 'write it like {"epochs": 3}' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--preset", "fats"], ["--presets", "fast"]])

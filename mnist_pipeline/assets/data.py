@@ -15,6 +15,7 @@ from mnist_pipeline.resources import Pictures, Source
 SHEET = 24
 WORST_IMBALANCE = 10.0  # largest class over smallest; MNIST has 1.24
 SPLIT_TOLERANCE = 0.02
+VALIDATION_SHARES = (0.01, 0.5)  # below, it measures nothing; above, it is larger than what is learned from
 LEAKAGE_ALLOWED = 0.01  # share of the test images that also stand in another part
 FULL_SIZE = {"mnist": 70_000, "fashion_mnist": 70_000, "kmnist": 70_000, "qmnist": 120_000, "embedded": 1_797}
 
@@ -100,15 +101,17 @@ def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: Digit
     train, validation = _counts(data, "train"), _counts(data, "validation")
     gap = float(np.abs(train / train.sum() - validation / validation.sum()).max())
     yield verdict(SPLIT_IS_STRATIFIED, gap <= SPLIT_TOLERANCE, largest_gap=gap, allowed=SPLIT_TOLERANCE)
+    whole = len(data) == len(raw_mnist_data) and len(data["test"]) == len(raw_mnist_data["test"])
+    share = float(validation.sum() / (train.sum() + validation.sum()))
     yield verdict(
         SPLIT_IS_IN_PROPORTION,
-        len(data) == len(raw_mnist_data) and len(data["test"]) == len(raw_mnist_data["test"]),
-        validation_share=float(validation.sum() / (train.sum() + validation.sum())),
+        whole and VALIDATION_SHARES[0] <= share <= VALIDATION_SHARES[1],
+        validation_share=share,
         lost=len(raw_mnist_data) - len(data),
     )
     leaked = count_duplicates(data)
-    share = sum(leaked.values()) / len(data["test"])
-    yield verdict(NOTHING_LEAKS, share <= LEAKAGE_ALLOWED, share=share, allowed=LEAKAGE_ALLOWED, also_in=leaked)
+    leakage = sum(leaked.values()) / len(data["test"])
+    yield verdict(NOTHING_LEAKS, leakage <= LEAKAGE_ALLOWED, share=leakage, allowed=LEAKAGE_ALLOWED, also_in=leaked)
 
 
 def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.MaterializeResult[DigitData]:

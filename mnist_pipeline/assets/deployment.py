@@ -12,7 +12,7 @@ from mnist_pipeline.ledger import Decision, Strategy
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models
-from mnist_pipeline.store import ModelStore
+from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
 
 ChosenStrategy: Any = choice(Strategy, "Strategy")
 
@@ -77,8 +77,8 @@ def _by_quality(
     check_evidence(report, store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
     serving = before.serves if before else None
-    comparison = _against(store, serving, candidate, data) if serving and serving != candidate else None
-    verdict = judge(scalars(report["test"]), minimums, comparison)
+    comparison, alone = _against(store, serving, candidate, data)
+    verdict = judge(scalars(report["test"]), minimums, comparison, alone)
     if verdict.deploy and serving == candidate:
         verdict = Verdict(False, f"kept: {candidate} serves already and still passes the gate", verdict.evidence)
     return _record(
@@ -92,15 +92,21 @@ def _by_quality(
     )
 
 
-def _against(store: ModelStore, serving: str, candidate: str, data: DigitData) -> Comparison | None:
-    """Both models on the same test images; a production model of other classes cannot be compared."""
+def _against(store: ModelStore, serving: str | None, candidate: str, data: DigitData) -> tuple[Comparison | None, str]:
+    """Both models on the same test images, or why they cannot be compared."""
     from mnist_pipeline.ml.gate import compare
-    from mnist_pipeline.ml.predictor import Predictor
+    from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
 
-    if store.card(serving).class_names != store.card(candidate).class_names:
-        return None
-    labels = [Predictor.load(store.load(name)).predict(data["test"].images).labels for name in (candidate, serving)]
-    return compare(data["test"].labels, *labels)
+    if serving is None or serving == candidate:
+        return None, "nothing was in production" if serving is None else "it serves already"
+    try:
+        if store.card(serving).class_names != store.card(candidate).class_names:
+            return None, f"{serving} was in production, which knows other classes and cannot be compared"
+        production = Predictor.load(store.load(serving)).predict(data["test"].images).labels
+    except (CorruptVersion, UnknownVersion, WrongAnswers) as error:
+        return None, f"production could not be compared, for it is damaged: {error}"
+    newest = Predictor.load(store.load(candidate)).predict(data["test"].images).labels
+    return compare(data["test"].labels, newest, production), ""
 
 
 def _by_hand(store: ModelStore, before: Decision | None, newest: str, config: DeploymentConfig) -> Decision:

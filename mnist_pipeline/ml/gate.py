@@ -75,8 +75,16 @@ def check_evidence(report: Mapping[str, Any], model_digest: str, data_digest: st
             )
 
 
-def judge(metrics: Mapping[str, float], minimums: Mapping[str, float], comparison: Comparison | None) -> Verdict:
-    """Every minimum must be exceeded on the test part, and production, if there is one, must not be better."""
+def judge(
+    metrics: Mapping[str, float],
+    minimums: Mapping[str, float],
+    comparison: Comparison | None,
+    alone: str = "nothing was in production",
+) -> Verdict:
+    """Every minimum must be exceeded on the test part, and production must not be better.
+
+    alone: why there is nothing to compare with, where comparison is None.
+    """
     evidence: dict[str, Any] = {"minimums": dict(minimums), "metrics": dict(metrics)}
     if comparison is not None:
         evidence["comparison"] = {**asdict(comparison), "sentence": comparison.sentence()}
@@ -86,7 +94,7 @@ def judge(metrics: Mapping[str, float], minimums: Mapping[str, float], compariso
     if faults:
         return Verdict(False, "not deployed: " + "; ".join(faults), evidence)
     passed = ", ".join(f"{name} {metrics[name]:.4g} above {least:g}" for name, least in minimums.items())
-    beside = comparison.sentence() if comparison is not None else "nothing was in production"
+    beside = comparison.sentence() if comparison is not None else alone
     return Verdict(True, f"deployed: {passed or 'no minimum was set'}; {beside}", evidence)
 
 

@@ -172,9 +172,8 @@ def test_an_empty_folder_is_an_error_and_what_was_there_stays(finished: Pipeline
     ("setting", "value"), [("MNIST_DATASET", "minst"), ("MNIST_PREPARATION", "smear"), ("MNIST_DATASET", "idx")]
 )
 def test_a_wrong_setting_of_the_source_is_named(tmp_path: Path, setting: str, value: str) -> None:
-    wrong = Pipeline(tmp_path / "state", **{setting: value})
-    with pytest.raises((ValueError, SourceUnavailable), match=f"(?s){value}.*MNIST_"):
-        wrong.run("raw_mnist_data")
+    with pytest.raises((ValueError, SourceUnavailable), match=f"(?s)MNIST_.*{value}"):
+        Pipeline(tmp_path / "state", **{setting: value}).run("raw_mnist_data")
 
 
 def test_nothing_is_trained_on_data_that_leaks(raw: DigitData, tmp_path: Path) -> None:
