@@ -65,9 +65,10 @@ def spread(values: Sequence[float], digits: int = 1, unit: str = "") -> str:
 
 def child(command: Sequence[str], env: dict[str, str]) -> tuple[float, float]:
     """(seconds, peak GB of memory) of a process of its own. Raises CalledProcessError with its output printed."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}  # as users have it
     begun = time.perf_counter()
     process = subprocess.Popen(
-        command, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command, env={**kept, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     output, _ = process.communicate()
     spent = time.perf_counter() - begun

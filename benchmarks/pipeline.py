@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.common import Row, child, mnist_folder, spread
+from mnist_pipeline.resources import PROJECT
 
 TIMES = 3
 
@@ -19,7 +20,7 @@ def materialize_all(env: dict[str, str]) -> tuple[float, float, float]:
         command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mnist_pipeline.definitions"]
         spent, peak = child(
             [*command, "--select", "*", "--partition", night],
-            {**env, "MNIST_PIPELINE_STATE": state, "DAGSTER_HOME": state, "MNIST_PIPELINE_TIMEZONE": "UTC"},
+            {**env, "MNIST_PIPELINE_STATE": state, "DAGSTER_HOME": str(PROJECT), "MNIST_PIPELINE_TIMEZONE": "UTC"},
         )
         (report,) = (Path(state) / "models" / "reports").glob("*/*.json")
         return spent, peak, json.loads(report.read_text())["test"]["accuracy"]

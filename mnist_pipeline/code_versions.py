@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -11,6 +12,11 @@ def code_version(*modules: str) -> str:
     """12 hex digits over these files, e.g. "ml/split.py"; comments, blank lines and formatting do not count."""
     digest = hashlib.sha256()
     for module in modules:
-        tree = ast.parse((PACKAGE / module).read_text())
-        digest.update(ast.dump(tree).encode())
+        digest.update(_meaning((PACKAGE / module).read_text()))
     return digest.hexdigest()[:12]
+
+
+@cache
+def _meaning(source: str) -> bytes:
+    """The syntax tree as text; once for each module, though several assets run through it."""
+    return ast.dump(ast.parse(source)).encode()

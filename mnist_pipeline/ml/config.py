@@ -74,7 +74,7 @@ class ModelConfig(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"batch_size": 128, "epochs": 1, "min_steps": 150},
+    "fast": {"batch_size": 128, "epochs": 1, "min_steps": 100},
     "accurate": {
         "width_1": 32,
         "width_2": 64,
