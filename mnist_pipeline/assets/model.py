@@ -35,7 +35,7 @@ ChosenPreset: Any = choice(Preset, "Preset")
 class WithPreset(dg.Config):
     """What every other field falls back to."""
 
-    preset: ChosenPreset = Field(ChosenPreset("fast"), description="fast: 99 % in seconds; accurate: 99.7 % in minutes")
+    preset: ChosenPreset = Field(ChosenPreset("fast"), description="fast: 99 % in seconds; accurate: 99.68 % in 80 s")
 
 
 DigitClassifierConfig: Any = optional_fields(ModelConfig, WithPreset, "DigitClassifierConfig", __name__)
