@@ -68,12 +68,14 @@ def training_curves(history: "Sequence[Epoch]") -> bytes:
     accuracies.plot(numbers, shares, "o-", ms=3, color=ORANGE)
     accuracies.yaxis.set_major_formatter("{x:.1%}")
     accuracies.set_ylabel("validation accuracy")
+    accuracies.set_ylim(min(shares) - 0.3 * (1 - min(shares)) - 0.001, 1.0)
     kept = max((epoch for epoch in history if epoch.best), key=lambda epoch: epoch.number)
     label = f"kept: epoch {kept.number}, {kept.validation_accuracy:.2%}"
     accuracies.axvline(kept.number, color=GREY, lw=1, ls=":", label=label)
     accuracies.legend(frameon=False, loc="lower right")
     for axes in (losses, accuracies):
         axes.set_xlabel("epoch")
+        axes.set_xlim(0, numbers[-1] * 1.05)
         axes.locator_params(axis="x", integer=True)
     return _png(figure)
 
