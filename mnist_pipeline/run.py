@@ -142,7 +142,7 @@ def _fill_inbox(definitions: dg.Definitions) -> None:
 
 def _tonight(definitions: dg.Definitions) -> str:
     zone = (definitions.resources or {})["mail"].zone()
-    return datetime.now(timezone.utc).astimezone(zone).strftime("%Y-%m-%d")
+    return datetime.now(zone).strftime("%Y-%m-%d")
 
 
 def _summary(outcome: Outcome, seconds: float) -> str:

@@ -109,7 +109,7 @@ def digit_predictions(
     rows = [_answer(name, answers.get(name), names) for name in given]
     picture = plots.answers(pixels[:SHOWN], found.probabilities[:SHOWN], names)
     return dg.MaterializeResult(
-        value=[{**row, "model_version": production.card.name, "decision": production.decision.number} for row in rows],
+        value=[{**row, **_answered_by(production)} for row in rows],
         metadata={
             **_answered_by(production),
             "predictions": len(rows),

@@ -31,13 +31,9 @@ def split_digits(raw: DigitData, validation_share: float, seed: int) -> DigitDat
 
 def count_duplicates(data: DigitData) -> dict[str, int]:
     """How many images of the test part also stand, pixel for pixel, in each other part."""
-    seen = {name: _fingerprints(part.images) for name, part in data.parts.items()}
-    test = seen.pop("test")
-    return {name: sum(print_ in prints for print_ in test) for name, prints in _as_sets(seen).items()}
-
-
-def _as_sets(lists: dict[str, list[bytes]]) -> dict[str, set[bytes]]:
-    return {name: set(prints) for name, prints in lists.items()}
+    test = _fingerprints(data["test"].images)
+    others = {name: set(_fingerprints(part.images)) for name, part in data.parts.items() if name != "test"}
+    return {name: sum(each in prints for each in test) for name, prints in others.items()}
 
 
 def _fingerprints(images: np.ndarray) -> list[bytes]:
