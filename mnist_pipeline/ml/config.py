@@ -56,7 +56,9 @@ class ModelConfig(BaseModel):
     # when to stop, and where and how to run
     patience: int = Field(0, ge=0, description="stop after this many epochs without a better validation loss; 0: never")
     min_delta: float = Field(0.0, ge=0, description="a smaller gain in validation loss does not count as better")
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="bfloat16 is autocast")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 (autocast) where the processor computes in it, else float32"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
 
@@ -74,7 +76,7 @@ class ModelConfig(BaseModel):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"batch_size": 128, "epochs": 1, "min_steps": 100},
+    "fast": {"batch_size": 160, "epochs": 1, "min_steps": 100, "dropout": 0.0, "shift": 1},
     "accurate": {
         "width_1": 32,
         "width_2": 64,
@@ -89,7 +91,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scale": 0.1,
         "shear": 0.1,
         "plain_epochs": 3,
-        "precision": "bfloat16",
     },
 }
 

@@ -22,7 +22,7 @@ from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import LabeledImages
 from mnist_pipeline.ml.network import DigitCNN
 
-VALIDATION_BATCH = 1_000
+VALIDATION_BATCH = 250  # activations that stay in the cache: 1.4 times as fast as 1,000
 SMALLEST_EPOCH = 16  # steps; on small data the batch shrinks first, then epochs are added
 
 
@@ -85,6 +85,14 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 is faster than float32 there: where it is emulated, it is several times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
 def train(
     training: LabeledImages,
     validation: LabeledImages,
@@ -115,6 +123,8 @@ class _Loop:
         self.update = _bare_step(self.optimizer)
         self.schedule = _schedule(self.optimizer, config, self.epochs * self.steps_per_epoch)
         self.generator = torch.Generator().manual_seed(config.seed)
+        auto = config.precision == "auto"
+        self.bfloat16 = computes_in_bfloat16(self.device) if auto else config.precision == "bfloat16"
 
     def _resident(self, data: LabeledImages) -> tuple[torch.Tensor, torch.Tensor]:
         # a copy: the arrays may be read-only views of a file, which torch warns about
@@ -196,7 +206,7 @@ class _Loop:
         return loss.detach()
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     @torch.inference_mode()
     def _validate(self) -> tuple[float, float]:

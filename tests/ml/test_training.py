@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from mnist_pipeline.ml.artifacts import torch_logits
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
-from mnist_pipeline.ml.training import Trained, TrainingDiverged, choose_device, train
+from mnist_pipeline.ml.training import Trained, TrainingDiverged, choose_device, computes_in_bfloat16, train
 
-TINY = {"width_1": 2, "width_2": 3, "width_3": 4, "epochs": 1, "device": "cpu"}
+TINY = {"width_1": 2, "width_2": 3, "width_3": 4, "epochs": 1, "device": "cpu", "precision": "float32"}
 HOPELESS = 1e6  # nats: no epoch gains as much on the one before
 
 
@@ -203,6 +203,23 @@ def test_a_device_is_chosen_where_none_is_named() -> None:
     found = choose_device("auto").type
     assert choose_device(found).type == found
     assert found != "cpu" or not torch.cuda.is_available()
+
+
+def test_bfloat16_is_chosen_only_where_the_processor_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for able in ({"avx512_bf16": True}, {"amx_bf16": True}, {"avx2": True}, {}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able)
+        assert computes_in_bfloat16(cpu) == bool(able and "avx2" not in able)
+    assert not computes_in_bfloat16(torch.device("mps"))
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_automatic_precision_trains_as_the_one_that_it_stands_for(
+    few: LabeledImages, judged: LabeledImages, monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": able})
+    named = outcome(few, judged, precision="bfloat16" if able else "float32")
+    assert outcome(few, judged, precision="auto") == named
 
 
 # --- progress ---
