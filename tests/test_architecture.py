@@ -27,18 +27,21 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
-            *("tracking", "alerts"),
+            *("tracking", "alerts", "shelves", "storage", "s3"),
         },
     ),
     ("what Dagster is told about it", {"console", "files", "pictures"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation"}),
+    ("automation", {"automation", "triggers", "watching"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run"}),
+    ("ways in", {"run", "doctor"}),
 )
-DAGSTER_IS_KNOWN_TO = {"assets", "automation", "console", "definitions", "files", "pictures", "resources", "run"}
-READS_THE_ENVIRONMENT = {"resources", "definitions", "run"}
+DAGSTER_IS_KNOWN_TO = {
+    *("assets", "automation", "triggers", "watching", "console", "definitions"),
+    *("files", "pictures", "resources", "run", "doctor"),
+}
+READS_THE_ENVIRONMENT = {"resources", "definitions", "run", "doctor"}
 FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
     *("requests", "httpx", "urllib", "urllib3", "http", "aiohttp", "starlette", "fastapi", "uvicorn", "socket"),
