@@ -12,6 +12,7 @@ from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.training import train
 
 SEEDS = range(5)
+BASELINE_SEEDS = range(2)
 
 
 def measure(data: DigitData, preset: str, seed: int) -> tuple[float, float]:
@@ -26,14 +27,15 @@ def run() -> list[Row]:
     data = mnist()
     measure(data, "fast", 99)  # the first training of a process pays for torch's start
     with torchvision_root(mnist_folder()) as root:
-        baseline, epochs, reached = train_to_target(*datasets(root))
+        parts = datasets(root)
+        baseline, epochs, reached = zip(*(train_to_target(*parts, seed=seed) for seed in BASELINE_SEEDS), strict=True)
     spent, accuracies = zip(*(measure(data, "fast", seed) for seed in SEEDS), strict=True)
-    ratio, mean = baseline / statistics.mean(spent), statistics.mean(accuracies)
+    ratio, mean = statistics.mean(baseline) / statistics.mean(spent), statistics.mean(accuracies)
     return [
         Row(
             "99.0 % on the test set, data in memory",
             f"{spread(spent, 1, ' s')} ({spread([100 * a for a in accuracies], 2, ' %')})",
-            f"{baseline:.0f} s ({epochs} epochs, {reached:.2%})",
+            f"{spread(baseline, 0, ' s')} ({min(epochs)}–{max(epochs)} epochs, {statistics.mean(reached):.2%})",
             f"{ratio:.0f}×",
             "≤ 7 s, ≥ 30×",
             mean >= TARGET and statistics.mean(spent) <= 7 and ratio >= 30,
