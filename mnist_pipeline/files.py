@@ -11,7 +11,6 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.blobs import StoreUnavailable
 from mnist_pipeline.ml.digits import DigitData, from_tensors, to_tensors
 from mnist_pipeline.shelves import Missing, Shelf
 from mnist_pipeline.storage import shelf_at
@@ -55,7 +54,7 @@ def read_value(shelf: Shelf, name: str, asset: str) -> Any:
                 return read(path)
         except Missing:
             continue
-        except (StoreUnavailable, OSError):  # the disk or the network, not the file
+        except OSError:  # the disk or the network, not the file
             raise
         except Exception as error:  # safetensors has an error class of its own, which is no ValueError
             where = shelf.where(name + suffix)

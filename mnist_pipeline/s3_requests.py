@@ -95,13 +95,17 @@ class Place:
                     raise
                 raise BlobExists(name) from None
 
-    def entries(self, prefix: str, limit: int | None = None) -> Iterator[Entry]:
-        """Every object whose name begins with `prefix`, in the order of the keys' bytes; 1,000 a request."""
+    def entries(self, prefix: str, limit: int | None = None, after: str = "") -> Iterator[Entry]:
+        """Every object whose name begins with `prefix`, in the order of the keys' bytes; 1,000 a request.
+
+        after: begin behind this name, which skips without asking. Raises StoreUnavailable.
+        """
         with self._explained("list", prefix):
             pages = self._client().get_paginator("list_objects_v2")
             found = pages.paginate(
                 Bucket=self.bucket,
                 Prefix=self.key(prefix),
+                StartAfter=self.key(after) if after else "",
                 PaginationConfig={"PageSize": min(limit or 1000, 1000), "MaxItems": limit},
             )
             for page in found:

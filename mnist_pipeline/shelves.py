@@ -29,7 +29,7 @@ class Missing(KeyError):
 
 
 class Shelf(Protocol):
-    """Files under names of the form "part/part.suffix", as blobs are named. A file is replaced whole or stays as it was.
+    """Files under names of the form "part/part.suffix", as blobs have. A file is replaced whole or stays as it was.
 
     Every method raises BadKey for a name outside the pattern, and StoreUnavailable when the storage fails.
     """

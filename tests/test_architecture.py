@@ -28,7 +28,7 @@ LAYERS = (
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
             *("tracking", "alerts", "shelves", "storage"),
-            *("s3", "s3_requests", "s3_errors", "inbox_s3"),
+            *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror"),
         },
     ),
     ("what Dagster is told about it", {"console", "files", "pictures"}),

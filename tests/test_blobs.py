@@ -194,8 +194,7 @@ def test_of_eight_racing_processes_exactly_one_wins_each_key(shared_blobs: BlobS
     payloads = [bytes([letter]) * 200_000 for letter in b"abcdefgh"]
     command = [sys.executable, "-c", RACER]
     racers = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment())
-        for _ in payloads
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()) for _ in payloads
     ]
     for racer, own in zip(racers, payloads, strict=True):
         racer.stdin.write(pickle.dumps((shared_blobs, keys, own)))
