@@ -132,14 +132,7 @@ class DiskBlobs:
             raise BlobExists(key)
 
     def list(self, prefix: str) -> Keys:
-        start = self.root / check_prefix(prefix).rpartition("/")[0]
-        with explained("list", start):
-            found = [
-                Path(folder, name).relative_to(self.root).as_posix()
-                for folder, _, names in os.walk(start, onerror=self._unless_empty)
-                for name in names
-            ]
-        return sorted(key for key in found if key.startswith(prefix) and is_key(key))
+        return keys_below(self.root, check_prefix(prefix))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -179,11 +172,24 @@ class DiskBlobs:
         finally:
             staged.unlink(missing_ok=True)
 
-    def _unless_empty(self, error: OSError) -> None:
+
+def keys_below(root: Path, prefix: str) -> Keys:
+    """The keys of all files under `root` that begin with `prefix`, sorted. Raises StoreUnavailable."""
+
+    def unless_empty(error: OSError) -> None:
         """A folder that is not there holds no keys; any other error of a listing is one."""
-        nothing = isinstance(error, NotADirectoryError) and self.root.is_dir()
+        nothing = isinstance(error, NotADirectoryError) and root.is_dir()
         if not nothing and not isinstance(error, FileNotFoundError):
             raise error
+
+    start = root / prefix.rpartition("/")[0]
+    with explained("list", start):
+        found = [
+            Path(folder, name).relative_to(root).as_posix()
+            for folder, _, names in os.walk(start, onerror=unless_empty)
+            for name in names
+        ]
+    return sorted(key for key in found if key.startswith(prefix) and is_key(key))
 
 
 def is_key(key: str) -> bool:

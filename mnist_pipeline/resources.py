@@ -110,7 +110,8 @@ def dev_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
 def prod_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Everything in S3, and the full data set or a clear failure. Raises ValueError naming what is not set."""
     needed = _required(env, "MNIST_S3_BUCKET")
-    root = f"s3://{needed['MNIST_S3_BUCKET']}/{env.get('MNIST_S3_PREFIX', '')}".strip("/")
+    bucket, prefix = needed["MNIST_S3_BUCKET"], env.get("MNIST_S3_PREFIX", "").strip("/")
+    root = f"s3://{bucket}/{prefix}".rstrip("/")
     place_at(f"{root}/predictions", env.get("S3_ENDPOINT_URL", ""))  # raises BadLocation, which is a ValueError
     return _resources(env, lambda name: f"{root}/{name}", allow_embedded=False)
 

@@ -23,6 +23,7 @@ from mnist_pipeline.s3_errors import code_of, explained
 
 THREADS = 16  # requests at once of one caller; the pool of connections holds twice as many
 CHUNK = 1 << 20
+PAUSE_S = 0.1  # before the second try, at most twice that; doubled for each further one
 LARGEST_COPY = 5 * 1024**3  # bytes that S3 copies in one request
 COLLIDED = {"ConditionalRequestConflict", "OperationAborted", "NoSuchUpload"}
 ABSENT = {"NoSuchKey", "404"}
@@ -95,10 +96,10 @@ class Place:
                     raise
                 raise BlobExists(name) from None
 
-    def entries(self, prefix: str, limit: int | None = None, after: str = "") -> Iterator[Entry]:
-        """Every object whose name begins with `prefix`, in the order of the keys' bytes; 1,000 a request.
+    def entries(self, prefix: str, after: str = "", limit: int | None = None, page: int = 1_000) -> Iterator[Entry]:
+        """Every object whose name begins with `prefix`, in the order of the keys' bytes; a page a request.
 
-        after: begin behind this name, which skips without asking. Raises StoreUnavailable.
+        after: begin behind this name; limit: end after so many. Raises StoreUnavailable.
         """
         with self._explained("list", prefix):
             pages = self._client().get_paginator("list_objects_v2")
@@ -106,7 +107,7 @@ class Place:
                 Bucket=self.bucket,
                 Prefix=self.key(prefix),
                 StartAfter=self.key(after) if after else "",
-                PaginationConfig={"PageSize": min(limit or 1000, 1000), "MaxItems": limit},
+                PaginationConfig={"PageSize": min(limit or page, page), "MaxItems": limit},
             )
             for page in found:
                 for each in page.get("Contents", []):
@@ -195,7 +196,7 @@ class Place:
             except _any_error() as error:
                 if not _may_pass(error):
                     raise
-            time.sleep(random.uniform(0, min(5.0, 0.1 * 2**attempt)))
+            time.sleep(random.uniform(0, min(5.0, PAUSE_S * 2**attempt)))
         return ask()
 
     def _explained(self, action: str, name: str) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from mnist_pipeline.blobs import check_key, check_prefix, explained, is_key, sweep
+from mnist_pipeline.blobs import check_key, check_prefix, explained, keys_below, sweep
 
 Names = list[str]  # an alias, because inside the classes below `list` is the method
 
@@ -101,14 +101,7 @@ class DiskShelf:
         yield path
 
     def list(self, prefix: str) -> Names:
-        start = self.root / check_prefix(prefix).rpartition("/")[0]
-        with explained("list", start):
-            found = [
-                Path(folder, name).relative_to(self.root).as_posix()
-                for folder, _, names in os.walk(start, onerror=_unless_absent)
-                for name in names
-            ]
-        return sorted(name for name in found if name.startswith(prefix) and is_key(name))
+        return keys_below(self.root, check_prefix(prefix))
 
     def delete(self, name: str) -> None:
         path = self._path(name)
@@ -120,12 +113,6 @@ class DiskShelf:
 
     def _path(self, name: str) -> Path:
         return self.root / check_key(name)
-
-
-def _unless_absent(error: OSError) -> None:
-    """A folder that is not there holds no files; any other error of a listing is one."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 def _move(path: Path, target: Path) -> None:
