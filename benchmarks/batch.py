@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Row, mnist, seconds, spread
-from mnist_pipeline.inbox import Inbox, Scorer, plan, score, write_tables
+from mnist_pipeline.inbox import Inbox, Scorer, score_all, write_tables
 from mnist_pipeline.ml.artifacts import pack
 from mnist_pipeline.ml.config import configure
 from mnist_pipeline.ml.predictor import BATCH, ONNX, Predictor
 from mnist_pipeline.ml.training import train
 from mnist_pipeline.samples import write_samples
+from mnist_pipeline.shelves import DiskShelf
 
 ARRAY_IMAGES, FILES, TIMES = 200_000, 10_000, 5
 
@@ -30,10 +31,8 @@ def night(folder: Path, scorer: Scorer) -> None:
     """What the nightly asset does with claimed files, from disk to Parquet."""
     inbox = Inbox(folder, settle_s=0)
     files = inbox.claim("2026-01-01", over=False)
-    at = inbox.night("2026-01-01")
-    write_tables(
-        (score(at, shard, scorer) for shard in plan(at, files)), scorer, folder / "out.parquet", folder / "bad.parquet"
-    )
+    with inbox.opened("2026-01-01", files) as opened:
+        write_tables(score_all(opened, scorer), scorer, DiskShelf(folder), "out.parquet", "bad.parquet")
 
 
 def run() -> list[Row]:

@@ -17,6 +17,7 @@ from typing import Literal, get_args
 
 from mnist_pipeline.ml.digits import DigitData, Preparation
 from mnist_pipeline.ml.published import PUBLISHED
+from mnist_pipeline.s3_requests import Place
 
 Dataset = Literal["auto", "mnist", "fashion_mnist", "kmnist", "qmnist", "embedded", "images", "idx"]
 DATASETS: tuple[str, ...] = get_args(Dataset)
@@ -32,11 +33,12 @@ class DigitSource:
     """What to load and from where.
 
     dataset: "auto" is MNIST and, where `allow_embedded`, the embedded digits when MNIST cannot be had.
-    directory: IDX files or image folder of the user; downloads: where downloaded files are kept.
+    directory: IDX files or image folder of the user, in a folder or in S3; downloads: where downloaded files are kept,
+    and copies of those in S3.
     """
 
     dataset: str
-    directory: Path | None
+    directory: Path | Place | None
     downloads: Path
     allow_embedded: bool
     preparation: Preparation = "ink"
@@ -49,7 +51,12 @@ class DigitSource:
             raise ValueError(f"unknown data set {self.dataset!r}: MNIST_DATASET is one of {', '.join(DATASETS)}")
 
     def load(self, log: logging.Logger) -> DigitData:
-        """The data, verified. Raises BadSource, BadIdx or SourceUnavailable; never returns something else."""
+        """The data, verified. Raises BadSource, BadIdx or SourceUnavailable; never returns something else.
+
+        StoreUnavailable and what it stands for, where the directory is in S3.
+        """
+        if isinstance(self.directory, Place):
+            return self._load_from_s3(self.directory, log)
         from mnist_pipeline.ml import sources
 
         if self.dataset == "embedded":
@@ -67,8 +74,25 @@ class DigitSource:
                 raise
             return self._fall_back(error, log)
 
+    def _load_from_s3(self, place: Place, log: logging.Logger) -> DigitData:
+        """As from a folder, which is brought up to date first; whatever is said names the bucket instead."""
+        from mnist_pipeline.mirror import mirrored
+        from mnist_pipeline.ml.idx import BadIdx
+        from mnist_pipeline.ml.sources import BadSource
+
+        with mirrored(place, self.downloads / "s3", log) as folder:
+
+            def told(text: str) -> str:
+                return text.replace(str(folder), place.where("").rstrip("/"))
+
+            try:
+                data = replace(self, directory=folder).load(log)
+            except (BadSource, BadIdx) as error:
+                raise type(error)(told(str(error))) from error
+        return replace(data, origin=replace(data.origin, source=told(data.origin.source)))
+
     def _own_directory(self) -> Path:
-        if self.directory is None:
+        if not isinstance(self.directory, Path):
             raise SourceUnavailable(f"MNIST_DATASET={self.dataset} needs MNIST_DATA_DIR, the folder to read")
         return self.directory
 
@@ -77,7 +101,7 @@ class DigitSource:
         to look elsewhere."""
         from mnist_pipeline.ml import sources
 
-        if self.directory is not None:
+        if isinstance(self.directory, Path):
             return sources.read_published(self.directory, dataset)
         target = self.downloads / dataset
         if not sources.has_idx_files(target):

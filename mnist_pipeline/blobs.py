@@ -1,7 +1,7 @@
 """Blobs: bytes under names, each written once. The ground that the model store stands on.
 
-Here: the contract (`BlobStore`), its errors and names, and the store on a disk. Another backend stands beside
-`DiskBlobs` under the same contract and passes the same tests.
+Here: the contract (`BlobStore`), its errors and names, and the store on a disk. The one in S3 (`s3.py`) keeps the
+same contract and passes the same tests.
 Not here: what the bytes mean (`store.py`, `ledger.py`).
 """
 
@@ -48,12 +48,16 @@ class StoreUnavailable(OSError):
     """The storage cannot be read or written now; the message says what, where and what to do."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """The storage does not answer, or says that it is too busy: what may pass by itself, so trying again helps."""
+
+
 class BlobStore(Protocol):
     """Bytes under keys: parts of ASCII letters, digits, '.', '_' and '-' joined by '/'.
 
-    A blob is written once and whole: every reader, in any process, sees all of it or nothing. No blob is also
-    another one's folder. Every method raises BadKey for a key outside the pattern, and StoreUnavailable when
-    the storage fails: a failure never looks like a missing blob or an empty list.
+    A blob is written once and whole: every reader, in any process, sees all of it or nothing. Make no blob another
+    one's folder: a disk refuses it, S3 cannot. Every method raises BadKey for a key outside the pattern, and
+    StoreUnavailable when the storage fails: a failure never looks like a missing blob or an empty list.
     """
 
     def read(self, key: str) -> bytes:
@@ -109,7 +113,7 @@ class DiskBlobs:
 
     def read(self, key: str) -> bytes:
         path = self._path(key)
-        with _explained("read", path):
+        with explained("read", path):
             try:
                 return path.read_bytes()
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
@@ -117,7 +121,7 @@ class DiskBlobs:
 
     def create(self, key: str, data: bytes) -> None:
         path = self._path(key)
-        with _explained("write", path):
+        with explained("write", path):
             with self._staged(data) as staged:
                 self._make_way(key)
                 won = _link(staged, path)
@@ -128,18 +132,11 @@ class DiskBlobs:
             raise BlobExists(key)
 
     def list(self, prefix: str) -> Keys:
-        start = self.root / check_prefix(prefix).rpartition("/")[0]
-        with _explained("list", start):
-            found = [
-                Path(folder, name).relative_to(self.root).as_posix()
-                for folder, _, names in os.walk(start, onerror=self._unless_empty)
-                for name in names
-            ]
-        return sorted(key for key in found if key.startswith(prefix) and _is_key(key))
+        return keys_below(self.root, check_prefix(prefix))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with _explained("delete", path):
+        with explained("delete", path):
             if not path.is_file():
                 raise BlobMissing(key)
             path.unlink(missing_ok=True)
@@ -164,7 +161,7 @@ class DiskBlobs:
         """`data` in a synced temporary file, which is gone afterwards whatever happens, short of a kill."""
         folder = self.root / ".tmp"
         _make_folder(folder)
-        _sweep(folder)
+        sweep(folder, "*")
         staged = folder / uuid4().hex
         try:
             with staged.open("xb") as file:
@@ -175,15 +172,28 @@ class DiskBlobs:
         finally:
             staged.unlink(missing_ok=True)
 
-    def _unless_empty(self, error: OSError) -> None:
+
+def keys_below(root: Path, prefix: str) -> Keys:
+    """The keys of all files under `root` that begin with `prefix`, sorted. Raises StoreUnavailable."""
+
+    def unless_empty(error: OSError) -> None:
         """A folder that is not there holds no keys; any other error of a listing is one."""
-        nothing = isinstance(error, NotADirectoryError) and self.root.is_dir()
+        nothing = isinstance(error, NotADirectoryError) and root.is_dir()
         if not nothing and not isinstance(error, FileNotFoundError):
             raise error
 
+    start = root / prefix.rpartition("/")[0]
+    with explained("list", start):
+        found = [
+            Path(folder, name).relative_to(root).as_posix()
+            for folder, _, names in os.walk(start, onerror=unless_empty)
+            for name in names
+        ]
+    return sorted(key for key in found if key.startswith(prefix) and is_key(key))
 
-def _is_key(key: str) -> bool:
-    """Whether a file found on disk is a blob; what else lies there (.tmp, .DS_Store) is none."""
+
+def is_key(key: str) -> bool:
+    """Whether a file found in storage is a blob; what else lies there (.tmp, .DS_Store) is none."""
     try:
         return bool(check_key(key))
     except BadKey:
@@ -227,9 +237,9 @@ def _link(staged: Path, path: Path) -> bool:
     return True
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed writers left behind."""
-    for left in folder.iterdir():
+def sweep(folder: Path, pattern: str) -> None:
+    """Remove what killed writers left behind, which is what no writer has touched for a day."""
+    for left in folder.glob(pattern):
         try:
             if time.time() - left.stat().st_mtime > STALE_AFTER:
                 left.unlink()
@@ -250,8 +260,8 @@ _CURES = {
 
 
 @contextmanager
-def _explained(action: str, path: Path) -> Iterator[None]:
-    """Turn what the operating system says into what was wrong, where, and what to do."""
+def explained(action: str, path: Path) -> Iterator[None]:
+    """Turn what the operating system says into what was wrong, where, and what to do. Raises StoreUnavailable."""
     try:
         yield
     except StoreUnavailable:

@@ -5,14 +5,15 @@ not here but in the store: an asset hands on their names.
 """
 
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from upath import UPath
 
 from mnist_pipeline.ml.digits import DigitData, from_tensors, to_tensors
+from mnist_pipeline.shelves import Missing, Shelf
+from mnist_pipeline.storage import shelf_at
 
 
 class NotMaterialized(dg.DagsterError):
@@ -23,45 +24,48 @@ class DamagedValue(dg.DagsterError):
     """The file of an asset value is not whole."""
 
 
-class AssetFiles(dg.UPathIOManager):
-    """Reads and writes asset values under one folder. A file is replaced whole or stays as it was."""
+class AssetFiles(dg.IOManager):
+    """Reads and writes asset values on one shelf, where a file is replaced whole or stays as it was."""
 
-    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
-        """Write to a temporary file beside the target, then rename."""
-        target = _target(path, obj)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Put the value, and tell where. Raises TypeError or ValueError for one that cannot be written."""
+        suffix = ".safetensors" if isinstance(obj, DigitData) else ".json"
+        name = "/".join(context.get_asset_identifier()) + suffix
+        self.shelf.put(name, _encode(obj))
+        context.add_output_metadata({"path": dg.MetadataValue.path(self.shelf.where(name))})
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The value; of several partitions a dictionary by partition. Raises NotMaterialized, DamagedValue."""
+        name, asset = "/".join(context.asset_key.path), context.asset_key.to_user_string()
+        if not context.has_asset_partitions:
+            return read_value(self.shelf, name, asset)
+        values = {key: read_value(self.shelf, f"{name}/{key}", asset) for key in context.asset_partition_keys}
+        return values if len(values) != 1 else next(iter(values.values()))
+
+
+def read_value(shelf: Shelf, name: str, asset: str) -> Any:
+    """The value under a name without suffix, by the suffix that is there. Raises NotMaterialized, DamagedValue."""
+    for suffix, read in READERS.items():
         try:
-            part.write_bytes(_encode(obj))
-            part.rename(target)
-        finally:
-            part.unlink(missing_ok=True)
-
-    def get_metadata(self, context: dg.OutputContext, obj: Any) -> dict[str, dg.MetadataValue]:
-        """The path of the file itself, with its suffix."""
-        return {"path": dg.MetadataValue.path(str(_target(self._get_path(context), obj)))}
-
-    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
-        """The value, by the file's extension. Raises NotMaterialized, DamagedValue."""
-        digits, small = (path.with_name(path.name + suffix) for suffix in (".safetensors", ".json"))
-        name = context.asset_key.to_user_string()
-        for file, read in ((digits, read_digits), (small, _read_json)):
-            if file.exists():
-                try:
-                    return read(file)
-                except OSError:  # the disk, not the file
-                    raise
-                except Exception as error:  # safetensors has an error class of its own, which is no ValueError
-                    raise DamagedValue(f"{file} is damaged ({error}): materialize {name} again") from error
-        raise NotMaterialized(
-            f"{name} has no value yet (looked for {small}): materialize it first, or select it too with '+key:…'"
-        )
+            with shelf.local(name + suffix) as path:
+                return read(path)
+        except Missing:
+            continue
+        except OSError:  # the disk or the network, not the file
+            raise
+        except Exception as error:  # safetensors has an error class of its own, which is no ValueError
+            where = shelf.where(name + suffix)
+            raise DamagedValue(f"{where} is damaged ({error}): materialize {asset} again") from error
+    where = shelf.where(f"{name}.json")
+    raise NotMaterialized(
+        f"{asset} has no value yet (looked for {where}): materialize it first, or select it too with '+key:…'"
+    )
 
 
-def _target(path: UPath, value: Any) -> UPath:
-    return path.with_name(path.name + (".safetensors" if isinstance(value, DigitData) else ".json"))
-
-
-def read_digits(path: UPath | Path) -> DigitData:
+def read_digits(path: Path) -> DigitData:
     """Arrays and origin from one .safetensors file."""
     import numpy as np
     from safetensors import safe_open
@@ -71,8 +75,11 @@ def read_digits(path: UPath | Path) -> DigitData:
         return from_tensors(arrays, file.metadata())
 
 
-def _read_json(path: UPath) -> Any:
+def _read_json(path: Path) -> Any:
     return json.loads(path.read_text())
+
+
+READERS: dict[str, Callable[[Path], Any]] = {".safetensors": read_digits, ".json": _read_json}
 
 
 def _encode(value: Any) -> bytes:
@@ -85,10 +92,15 @@ def _encode(value: Any) -> bytes:
 
 
 class AssetFilesResource(dg.ConfigurableIOManagerFactory):
-    """The folder under which asset values are kept."""
+    """The location under which asset values are kept."""
 
-    folder: str
+    location: str
+    endpoint: str = ""
+
+    def open(self) -> Shelf:
+        """The shelf they lie on."""
+        return shelf_at(self.location, self.endpoint)
 
     def create_io_manager(self, context: dg.InitResourceContext) -> AssetFiles:
-        """The IO manager over that folder."""
-        return AssetFiles(UPath(self.folder))
+        """The IO manager over it."""
+        return AssetFiles(self.open())

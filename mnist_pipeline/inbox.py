@@ -1,7 +1,8 @@
 """A night's work: the files that arrived, cut into shards of bounded size, scored one by one into two tables.
 
 Files in the inbox are claimed for a night by moving them under .claimed/<night>/: what still lies in the inbox is
-what waits. The model that scores and the schedule that starts it are not chosen here.
+what waits. The inbox in S3 is in `inbox_s3.py`. The model that scores and the schedule that starts it are not chosen
+here.
 """
 
 import fcntl
@@ -10,11 +11,12 @@ import itertools
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +28,7 @@ from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
+from mnist_pipeline.shelves import Shelf
 
 CLAIMED = ".claimed"  # hidden, so that it is not taken for something dropped
 CLOSED = ".closed"
@@ -88,8 +91,43 @@ QUARANTINE = pa.schema([("file", pa.string()), ("sha256", pa.string()), ("reason
 
 
 @dataclass(frozen=True)
+class Opened:
+    """The files of a night on this disk: `files` below `folder`. names: by file, what the tables call it instead."""
+
+    folder: Path
+    files: Sequence[str]
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+class Mailbox(Protocol):
+    """Where people and programs drop images. A file belongs to one night for good once it is claimed."""
+
+    def waiting(self) -> Sequence[PurePath]:
+        """Files that nobody has claimed yet, in order of name; hidden and unfinished ones are not meant."""
+
+    def is_unused(self) -> bool:
+        """Whether nothing waits here and no night has claimed anything yet."""
+
+    def claim(self, night: str, *, over: bool) -> list[str]:
+        """Move what is ready into the night and return all of the night's files, in order.
+
+        over: the day has ended, so that this claim closes the night: a rerun finds the same files, and what comes
+        later belongs to a later night. A killed claim is completed by the next; claims at once share the files.
+        """
+
+    def opened(self, night: str, files: Sequence[str]) -> AbstractContextManager[Opened]:
+        """These files of a night on this disk, as long as the block lasts. Raises StoreUnavailable."""
+
+    def accept(self, write: Callable[[Path], None]) -> None:
+        """Drop what `write` puts into the folder that it is given; returns when it may be claimed."""
+
+    def where(self) -> str:
+        """For people: the path or URL."""
+
+
+@dataclass(frozen=True)
 class Inbox:
-    """The folder that people and programs drop images into.
+    """A folder as a mailbox.
 
     settle_s: a file that changed less than this long ago may still be written, and waits for the next night.
     """
@@ -97,24 +135,27 @@ class Inbox:
     folder: Path
     settle_s: float = 5.0
 
+    def where(self) -> str:
+        return str(self.folder)
+
+    def accept(self, write: Callable[[Path], None]) -> None:
+        write(self.folder)
+
+    @contextmanager
+    def opened(self, night: str, files: Sequence[str]) -> Iterator[Opened]:
+        yield Opened(self.night(night), files)
+
     def night(self, night: str) -> Path:
         """Where the files of a night lie once they are claimed."""
         return self.folder / CLAIMED / night
 
     def waiting(self) -> list[Path]:
-        """Files that nobody has claimed yet, below the inbox, in order of name."""
         return _files(self.folder)
 
     def is_unused(self) -> bool:
-        """Whether nothing waits here and no night has claimed anything yet."""
         return not self.waiting() and not _files(self.folder / CLAIMED)
 
     def claim(self, night: str, *, over: bool) -> list[str]:
-        """Move what is ready into the night and return all of the night's files, in order.
-
-        over: the day has ended, so that this claim closes the night: a rerun finds the same files, and what comes
-        later belongs to a later night. A killed claim is completed by the next.
-        """
         folder = self.night(night)
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder / CLAIMED):
@@ -136,6 +177,18 @@ class Inbox:
             return False
 
 
+def is_meant(name: str) -> bool:
+    """Whether a file of this name is for us: not hidden, nor below a hidden folder, nor named as unfinished."""
+    return not name.endswith(UNFINISHED) and not any(part.startswith(".") for part in name.split("/"))
+
+
+def score_all(opened: Opened, scorer: Scorer) -> Iterator[Scored]:
+    """A whole night, shard by shard, under the names that the tables call the files."""
+    for shard in plan(opened.folder, opened.files):
+        scored = score(opened.folder, shard, scorer)
+        yield Scored(*(_renamed(each, opened.names) for each in (scored.predictions, scored.quarantine)))
+
+
 def plan(folder: Path, files: Sequence[str]) -> Iterator[Shard]:
     """Shards in a fixed order: first the images, then every array file."""
     images = [name for name in files if not is_array(name)]
@@ -155,8 +208,12 @@ def score(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
 
 @dataclass
 class Tally:
-    """What a night came to, counted while it is written: it does not grow with the night."""
+    """What a night came to, counted while it is written: it does not grow with the night.
 
+    sha256: of the file of predictions, once it is whole.
+    """
+
+    sha256: str = ""
     predictions: int = 0
     quarantined: int = 0
     labels: Counter[str] = field(default_factory=Counter)
@@ -180,20 +237,24 @@ class Tally:
         return self.confidence / digits if digits else None
 
 
-def write_tables(scored: Iterator[Scored], scorer: Scorer, predictions: Path, quarantine: Path) -> Tally:
+def write_tables(scored: Iterator[Scored], scorer: Scorer, shelf: Shelf, predictions: str, quarantine: str) -> Tally:
     """Both Parquet files of a night, a row group a shard; they replace those of an earlier run when all is written."""
     tally = Tally()
-    with (
-        _replacing(predictions) as good,
-        _replacing(quarantine) as bad,
-        pq.ParquetWriter(good, scorer.schema()) as answers,
-        pq.ParquetWriter(bad, QUARANTINE) as faults,
-    ):
-        for each in scored:
-            answers.write_table(each.predictions)
-            faults.write_table(each.quarantine)
-            tally.add(each)
+    with shelf.replacing(predictions) as good, shelf.replacing(quarantine) as bad:
+        with pq.ParquetWriter(good, scorer.schema()) as answers, pq.ParquetWriter(bad, QUARANTINE) as faults:
+            for each in scored:
+                answers.write_table(each.predictions)
+                faults.write_table(each.quarantine)
+                tally.add(each)
+        tally.sha256 = sha256_if_readable(good)
     return tally
+
+
+def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    if not names:
+        return table
+    files = [names[file] for file in table["file"].to_pylist()]
+    return table.set_column(table.schema.get_field_index("file"), "file", pa.array(files, pa.string()))
 
 
 def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
@@ -334,17 +395,3 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `path` once it is whole and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,28 +4,36 @@
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import dagster as dg
 
 from mnist_pipeline.acquire import DATASETS, DigitSource
-from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.pictures import PictureBook
+from mnist_pipeline.shelves import Shelf
+from mnist_pipeline.storage import BadLocation, blobs_at, place_at, shelf_at
 from mnist_pipeline.store import ModelStore
 
+if TYPE_CHECKING:
+    from mnist_pipeline.inbox import Mailbox
+
 PROJECT = Path(__file__).resolve().parents[1]
+REQUIRED = {
+    "MNIST_S3_BUCKET": "the bucket in which models, data and predictions are kept",
+}
 
 
 class Source(dg.ConfigurableResource):
-    """Which digits to train on. An empty directory means: download."""
+    """Which digits to train on. directory: a folder or s3://bucket/prefix; empty means: download."""
 
     dataset: str
     directory: str
+    endpoint: str = ""
     downloads: str
     mirror: str
     preparation: str
@@ -35,7 +43,7 @@ class Source(dg.ConfigurableResource):
         """What loads them. Raises ValueError for a data set or preparation that does not exist."""
         return DigitSource(
             dataset=self.dataset,
-            directory=Path(self.directory).expanduser() if self.directory else None,
+            directory=place_at(self.directory, self.endpoint) if self.directory else None,
             downloads=Path(self.downloads),
             allow_embedded=self.allow_embedded,
             preparation=preparation_named(self.preparation),
@@ -44,35 +52,49 @@ class Source(dg.ConfigurableResource):
 
 
 class Models(dg.ConfigurableResource):
-    """Where versions, reports and decisions are kept."""
+    """Where versions, reports and decisions are kept. location: a folder or s3://bucket/prefix."""
 
-    folder: str
+    location: str
+    endpoint: str = ""
 
     def open(self) -> ModelStore:
         """The store; nothing is read or written yet."""
-        return ModelStore(DiskBlobs(Path(self.folder)))
+        return ModelStore(blobs_at(self.location, self.endpoint))
 
 
 class Pictures(dg.ConfigurableResource):
-    """Where pictures are kept beside the UI."""
+    """Where pictures are kept beside the UI. location: a folder or s3://bucket/prefix."""
 
-    folder: str
+    location: str
+    endpoint: str = ""
 
     def open(self) -> PictureBook:
         """The book that pictures are shown in."""
-        return PictureBook(Path(self.folder))
+        return PictureBook(shelf_at(self.location, self.endpoint))
 
 
 class Mail(dg.ConfigurableResource):
-    """The inbox that is read every night, the folder of its answers, and the timezone in which a night ends.
+    """The inbox that is read every night, the place of its answers, and the timezone in which a night ends.
 
-    settle_s: seconds since the last change after which a file counts as whole.
+    inbox, predictions: a folder or s3://bucket/prefix each; settle_s: seconds since the last change after which a file
+    counts as whole.
     """
 
     inbox: str
     predictions: str
+    endpoint: str = ""
     timezone: str
     settle_s: float
+
+    def open(self) -> "Mailbox":
+        """The inbox; nothing is read or moved yet."""
+        from mnist_pipeline.inbox_s3 import inbox_at
+
+        return inbox_at(place_at(self.inbox, self.endpoint), self.settle_s)
+
+    def answers(self) -> Shelf:
+        """Where predictions and quarantine tables are kept."""
+        return shelf_at(self.predictions, self.endpoint)
 
     def zone(self) -> ZoneInfo:
         """Raises ZoneInfoNotFoundError for a name that is no timezone."""
@@ -81,12 +103,17 @@ class Mail(dg.ConfigurableResource):
 
 def dev_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Everything on this disk; embedded digits when MNIST cannot be had."""
-    return _resources(env, allow_embedded=True)
+    state = state_folder(env)
+    return _resources(env, lambda name: str(state / name), allow_embedded=True)
 
 
 def prod_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """The full data set or a clear failure."""
-    return _resources(env, allow_embedded=False)
+    """Everything in S3, and the full data set or a clear failure. Raises ValueError naming what is not set."""
+    needed = _required(env, "MNIST_S3_BUCKET")
+    bucket, prefix = needed["MNIST_S3_BUCKET"], env.get("MNIST_S3_PREFIX", "").strip("/")
+    root = f"s3://{bucket}/{prefix}".rstrip("/")
+    place_at(f"{root}/predictions", env.get("S3_ENDPOINT_URL", ""))  # raises BadLocation, which is a ValueError
+    return _resources(env, lambda name: f"{root}/{name}", allow_embedded=False)
 
 
 def state_folder(env: Mapping[str, str] = os.environ) -> Path:
@@ -104,27 +131,49 @@ def timezone(env: Mapping[str, str] = os.environ) -> str:
     return name
 
 
-def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any]:
-    state = state_folder(env)
+def _resources(env: Mapping[str, str], at: Callable[[str], str], *, allow_embedded: bool) -> dict[str, Any]:
+    """at: from a name to the location of what is kept under it."""
+    endpoint = env.get("S3_ENDPOINT_URL", "")
     return {
-        "io_manager": AssetFilesResource(folder=str(state / "assets")),
+        "io_manager": AssetFilesResource(location=at("assets"), endpoint=endpoint),
         "source": Source(
             dataset=_one_of(env, "MNIST_DATASET", DATASETS),
-            directory=env.get("MNIST_DATA_DIR", ""),
-            downloads=str(state / "downloads"),
+            directory=_location(env, "MNIST_DATA_DIR", ""),
+            endpoint=endpoint,
+            downloads=str(state_folder(env) / "downloads"),
             mirror=env.get("MNIST_MIRROR", ""),
             preparation=_one_of(env, "MNIST_PREPARATION", ("ink", "resize")),
             allow_embedded=allow_embedded,
         ),
-        "models": Models(folder=str(state / "models")),
-        "pictures": Pictures(folder=str(state / "pictures")),
+        "models": Models(location=at("models"), endpoint=endpoint),
+        "pictures": Pictures(location=at("pictures"), endpoint=endpoint),
         "mail": Mail(
-            inbox=env.get("MNIST_INBOX") or str(state / "inbox"),
-            predictions=str(state / "predictions"),
+            inbox=_location(env, "MNIST_INBOX", at("inbox")),
+            predictions=at("predictions"),
+            endpoint=endpoint,
             timezone=timezone(env),
             settle_s=_seconds(env, "MNIST_INBOX_SETTLE_S", 5.0),
         ),
     }
+
+
+def _required(env: Mapping[str, str], *names: str) -> dict[str, str]:
+    """The values of variables that have no default. Raises ValueError naming all that are not set, at once."""
+    if missing := [name for name in names if not env.get(name)]:
+        raise ValueError("not set, and needed: " + "; ".join(f"{name}, {REQUIRED[name]}" for name in missing))
+    return {name: env[name] for name in names}
+
+
+def _location(env: Mapping[str, str], variable: str, default: str) -> str:
+    """A folder as an absolute path, or s3://bucket/prefix; BadLocation, a ValueError, names a wrong variable."""
+    location = env.get(variable) or default
+    if not location:
+        return ""
+    try:
+        place = place_at(location, env.get("S3_ENDPOINT_URL", ""))
+    except BadLocation as error:
+        raise BadLocation(f"{variable}: {error}") from error
+    return str(place.expanduser()) if isinstance(place, Path) else location
 
 
 def _one_of(env: Mapping[str, str], variable: str, accepted: Sequence[str]) -> str:

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         if not outcome.faults:
             _fill_inbox(definitions)
             _execute(definitions, instance, "batch_inference", outcome, night=_tonight(definitions))
-    print(_summary(outcome, time.perf_counter() - begun))
+    print(_summary(definitions, outcome, time.perf_counter() - begun))
     return 1 if outcome.faults else 0
 
 
@@ -129,15 +129,15 @@ def _cause(error: Any) -> str:
 
 def _fill_inbox(definitions: dg.Definitions) -> None:
     """Where nothing waits and nothing was ever claimed: 200 test images as PNG files, to have something to predict."""
-    from mnist_pipeline.files import read_digits
-    from mnist_pipeline.inbox import Inbox
+    from mnist_pipeline.files import read_value
     from mnist_pipeline.samples import write_samples
 
     resources = definitions.resources or {}
-    inbox = Inbox(Path(resources["mail"].inbox))
+    inbox = resources["mail"].open()
     if inbox.is_unused():
-        data = Path(resources["io_manager"].folder) / "processed_mnist_data.safetensors"
-        write_samples(inbox.folder, read_digits(data)["test"].images[:SAMPLES], MNIST_PUBLISHED)
+        data = read_value(resources["io_manager"].open(), "processed_mnist_data", "processed_mnist_data")
+        images = data["test"].images[:SAMPLES]
+        inbox.accept(lambda folder: write_samples(folder, images, MNIST_PUBLISHED))
 
 
 def _tonight(definitions: dg.Definitions) -> str:
@@ -145,7 +145,7 @@ def _tonight(definitions: dg.Definitions) -> str:
     return datetime.now(zone).strftime("%Y-%m-%d")
 
 
-def _summary(outcome: Outcome, seconds: float) -> str:
+def _summary(definitions: dg.Definitions, outcome: Outcome, seconds: float) -> str:
     if outcome.faults:
         lines = [f"FAILED in {step}:\n{textwrap.indent(cause, '    ')}" for step, cause in outcome.faults.items()]
         return "\n" + "\n".join(lines) + "\n\nEverything before that is kept. See the run in the UI: make dev\n"
@@ -155,7 +155,12 @@ def _summary(outcome: Outcome, seconds: float) -> str:
         *(of("model_evaluation", f"test_{name}") for name in ("accuracy", "accuracy_low", "accuracy_high", "images"))
     )
     stages = "   ".join(f"{name} {outcome.stage(name):.1f}" for name in STAGES)
-    state = state_folder()
+    inbox, pictures = of("batch_digit_predictions", "inbox"), (definitions.resources or {})["pictures"].location
+    drop = (
+        f"aws s3 cp your-digits {inbox} --recursive"
+        if "://" in inbox
+        else f"cp your-digits/*.png {os.path.relpath(inbox)}"
+    )
     return f"""
   data           {of("raw_mnist_data", "images"):,} images: {of("raw_mnist_data", "source")}
   {accuracy}
@@ -163,12 +168,12 @@ def _summary(outcome: Outcome, seconds: float) -> str:
   in production  {of("production_digit_classifier", "serves_now")}
   predictions    {batch[0]:,} tonight, {batch[1]:,} quarantined: {batch[2]}
   seconds        {seconds:.1f}   ({stages})
-  pictures       {state / "pictures"}
+  pictures       {pictures}
 
   Next:
     make dev                                   the UI on http://127.0.0.1:3000
     make run DATASET=mnist PRESET=accurate     the full data set, 99.7 %
-    cp your-digits/*.png {os.path.relpath(of("batch_digit_predictions", "inbox"))} && make run     your own images
+    {drop} && make run     your own images
 """
 
 

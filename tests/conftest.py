@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
+from s3_server import CREDENTIALS, Proxy, moto_server, new_bucket, proxy_before
+
+from mnist_pipeline.s3_requests import Place
 
 # Two workers with a thread for each core would have them wait for each other; set before torch is imported anywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -42,3 +46,25 @@ def pipeline(finished: Pipeline, tmp_path: Path) -> Pipeline:
 def fresh(tmp_path: Path) -> Pipeline:
     """A pipeline that nothing has run in."""
     return Pipeline(tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """The address of an S3 server, with credentials for it in the environment, also of child processes."""
+    with pytest.MonkeyPatch.context() as patch, moto_server() as endpoint:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield endpoint
+
+
+@pytest.fixture
+def place(s3_endpoint: str) -> Place:
+    """An empty prefix of a bucket of its own."""
+    return Place(new_bucket(s3_endpoint), "some/prefix", s3_endpoint)
+
+
+@pytest.fixture
+def proxy(s3_endpoint: str) -> Iterator[Proxy]:
+    """Before that server, to answer wrongly."""
+    with proxy_before(s3_endpoint) as between:
+        yield between

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -17,12 +16,11 @@ import dagster as dg
 import pytest
 
 import mnist_pipeline
-from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.files import read_digits
+from mnist_pipeline.files import read_value
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.resources import Models, Pictures
+from mnist_pipeline.resources import Mail, Models, Pictures
 from mnist_pipeline.store import ModelStore
 
 if TYPE_CHECKING:
@@ -83,26 +81,33 @@ class Pipeline:
 
     @property
     def models(self) -> Models:
-        return Models(folder=str(self.state / "models"))
+        return self._resource("models")
 
     @property
     def pictures(self) -> Pictures:
-        return Pictures(folder=str(self.state / "pictures"))
+        return self._resource("pictures")
 
     @property
     def store(self) -> ModelStore:
-        return ModelStore(DiskBlobs(self.state / "models"))
+        return self.models.open()
+
+    @property
+    def mail(self) -> Mail:
+        return self._resource("mail")
+
+    def _resource(self, name: str) -> Any:
+        return (self.definitions.resources or {})[name]
 
     @property
     def inbox(self) -> Path:
         return self.state / "inbox"
 
     def digits(self, asset: str = "processed_mnist_data") -> DigitData:
-        return read_digits(self.state / "assets" / f"{asset}.safetensors")
+        return self.value(asset)
 
     def value(self, asset: str) -> Any:
         """What an asset handed on: the name of a version, the key of a report, answers."""
-        return json.loads((self.state / "assets" / f"{asset}.json").read_text())
+        return read_value(self._resource("io_manager").open(), asset, asset)
 
     def variant(self, change: Callable[[DigitCNN], None], **facts: Any) -> str:
         """Another stored version: the network of this pipeline, changed. facts: what its card says else."""

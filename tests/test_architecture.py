@@ -27,7 +27,8 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
-            *("tracking", "alerts", "shelves", "storage", "s3"),
+            *("tracking", "alerts", "shelves", "storage"),
+            *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror"),
         },
     ),
     ("what Dagster is told about it", {"console", "files", "pictures"}),

@@ -19,7 +19,7 @@ DATA = DigitData({"train": digits(7), "test": digits(3, seed=1)}, Origin("idx", 
 
 @pytest.fixture
 def files(tmp_path: Path) -> AssetFiles:
-    return AssetFilesResource(folder=str(tmp_path)).create_io_manager(dg.build_init_resource_context())
+    return AssetFilesResource(location=str(tmp_path)).create_io_manager(dg.build_init_resource_context())
 
 
 def write(files: AssetFiles, name: str, value: Any) -> None:
@@ -88,6 +88,6 @@ def test_assets_hand_values_on_through_files(tmp_path: Path) -> None:
     def second(first: DigitData) -> int:
         return len(first)
 
-    result = dg.materialize([first, second], resources={"io_manager": AssetFilesResource(folder=str(tmp_path))})
+    result = dg.materialize([first, second], resources={"io_manager": AssetFilesResource(location=str(tmp_path))})
     assert result.output_for_node("second") == 10
     assert sorted(path.name for path in tmp_path.iterdir()) == ["first.safetensors", "second.json"]

@@ -27,16 +27,18 @@ from PIL import Image
 
 import mnist_pipeline
 from mnist_pipeline import inbox as inbox_module
-from mnist_pipeline.inbox import QUARANTINE, Inbox, Scored, Scorer, plan, score, write_tables
+from mnist_pipeline.inbox import QUARANTINE, Inbox, Scored, Scorer, plan, score, score_all, write_tables
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.artifacts import pack
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import Predictor
+from mnist_pipeline.shelves import DiskShelf
 
 NAMES = tuple(f"class {i}" for i in range(10))
 NIGHT = "2026-01-05"
+TABLES = ("predictions.parquet", "quarantine.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -76,10 +78,10 @@ def picture(image: np.ndarray, kind: str, **options: object) -> bytes:
 
 def run(inbox: Inbox, scorer: Scorer, out: Path, night: str = NIGHT) -> tuple[list[dict], list[dict]]:
     """The whole night, as the asset does it -> rows of both tables."""
-    folder, files = inbox.night(night), inbox.claim(night, over=True)
-    tables = out / "predictions.parquet", out / "quarantine.parquet"
-    tally = write_tables((score(folder, shard, scorer) for shard in plan(folder, files)), scorer, *tables)
-    answered, refused = (pq.read_table(table).to_pylist() for table in tables)
+    with inbox.opened(night, inbox.claim(night, over=True)) as opened:
+        tally = write_tables(score_all(opened, scorer), scorer, DiskShelf(out), *TABLES)
+    answered, refused = (pq.read_table(out / table).to_pylist() for table in TABLES)
+    assert tally.sha256 == hashlib.sha256((out / TABLES[0]).read_bytes()).hexdigest()
     assert (tally.predictions, tally.quarantined) == (len(answered), len(refused))
     assert sum(tally.labels.values()) == len(answered)
     return answered, refused
@@ -518,7 +520,7 @@ def test_writing_that_is_interrupted_leaves_the_tables_as_they_were(
         raise OSError("No space left on device")
 
     with pytest.raises(OSError, match="No space left"):
-        write_tables(interrupted(), scorer, tmp_path / "predictions.parquet", tmp_path / "quarantine.parquet")
+        write_tables(interrupted(), scorer, DiskShelf(tmp_path), *TABLES)
     assert tables(tmp_path) == before
 
 
@@ -528,13 +530,13 @@ def test_writing_that_is_interrupted_leaves_nothing_where_nothing_was(scorer: Sc
         yield
 
     with pytest.raises(KeyboardInterrupt):
-        write_tables(interrupted(), scorer, tmp_path / "new" / "p.parquet", tmp_path / "new" / "q" / "q.parquet")
+        write_tables(interrupted(), scorer, DiskShelf(tmp_path / "new"), "p.parquet", "q/q.parquet")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_table_of_any_size_is_written_shard_by_shard(scorer: Scorer, tmp_path: Path) -> None:
     columns = {"file": ["a"], "sha256": ["0"], "reason": ["because"]}
     shard = Scored(scorer.schema().empty_table(), pa.table(columns, schema=QUARANTINE))
-    tally = write_tables(iter([shard] * 3), scorer, tmp_path / "p.parquet", tmp_path / "q.parquet")
+    tally = write_tables(iter([shard] * 3), scorer, DiskShelf(tmp_path), "p.parquet", "q.parquet")
     assert (tally.predictions, tally.quarantined) == (0, 3)
     assert pq.ParquetFile(tmp_path / "q.parquet").num_row_groups == 3

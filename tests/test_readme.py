@@ -39,11 +39,11 @@ def test_every_make_variable_that_is_named_is_read() -> None:
 
 
 def environment_variables() -> set[str]:
-    return {name for path in SOURCES for name in re.findall(r'"(MNIST_[A-Z_]+)"', path.read_text())}
+    return {name for path in SOURCES for name in re.findall(r'"((?:MNIST|S3)_[A-Z0-9_]+)"', path.read_text())}
 
 
 def test_the_configuration_table_holds_exactly_the_variables_that_the_code_reads() -> None:
-    documented = set(re.findall(r"^\| `(MNIST_[A-Z_]+)` \|", README, re.MULTILINE))
+    documented = set(re.findall(r"^\| `((?:MNIST|S3)_[A-Z0-9_]+)` \|", README, re.MULTILINE))
     assert documented == environment_variables()
 
 

@@ -8,11 +8,14 @@ import pytest
 
 from mnist_pipeline.acquire import DATASETS, SourceUnavailable
 from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
+from mnist_pipeline.s3_requests import Place
+
+PROD = {"MNIST_S3_BUCKET": "our-bucket"}
 
 
 def test_everything_lies_under_one_state_folder(tmp_path: Path) -> None:
     made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path / "state")})
-    folders = [made["io_manager"].folder, made["source"].downloads, made["models"].folder, made["pictures"].folder]
+    folders = [made[name].location for name in ("io_manager", "models", "pictures")] + [made["source"].downloads]
     folders += [made["mail"].inbox, made["mail"].predictions]
     assert len(set(folders)) == 6
     assert all(Path(folder).parent == tmp_path / "state" for folder in folders)
@@ -34,14 +37,60 @@ def test_a_home_folder_is_understood_and_a_path_is_made_absolute(
 
 def test_building_and_opening_them_touches_no_disk(tmp_path: Path) -> None:
     for build in (dev_resources, prod_resources):
-        made = build({"MNIST_PIPELINE_STATE": str(tmp_path / "state")})
-        for name in ("source", "models", "pictures"):
+        made = build({**PROD, "MNIST_PIPELINE_STATE": str(tmp_path / "state")})
+        for name in ("source", "models", "pictures", "mail"):
             made[name].open()
     assert list(tmp_path.iterdir()) == []
 
 
+def test_prod_keeps_everything_in_the_bucket_but_what_it_downloads(tmp_path: Path) -> None:
+    made = prod_resources({**PROD, "MNIST_PIPELINE_STATE": str(tmp_path)})
+    places = {made[name].location for name in ("io_manager", "models", "pictures")}
+    places |= {made["mail"].inbox, made["mail"].predictions}
+    assert places == {f"s3://our-bucket/{name}" for name in ("assets", "models", "pictures", "inbox", "predictions")}
+    assert Path(made["source"].downloads).parent == tmp_path
+    below = prod_resources({**PROD, "MNIST_S3_PREFIX": "/team/digits/"})
+    assert below["models"].location == "s3://our-bucket/team/digits/models"
+
+
+def test_a_server_of_ones_own_is_passed_on_to_everything_that_may_be_in_s3() -> None:
+    made = prod_resources({**PROD, "S3_ENDPOINT_URL": "http://127.0.0.1:9000"})
+    endpoints = {made[name].endpoint for name in ("io_manager", "source", "models", "pictures", "mail")}
+    assert endpoints == {"http://127.0.0.1:9000"}
+
+
+def test_inbox_and_data_may_be_in_s3_in_dev_and_in_a_folder_in_prod(tmp_path: Path) -> None:
+    dev = dev_resources({"MNIST_INBOX": "s3://drops/here", "MNIST_DATA_DIR": "s3://data/mnist"})
+    assert dev["mail"].open().where() == "s3://drops/here"
+    assert dev["source"].open().directory == Place("data", "mnist")
+    prod = prod_resources({**PROD, "MNIST_INBOX": str(tmp_path), "MNIST_DATA_DIR": str(tmp_path)})
+    assert prod["mail"].open().where() == str(tmp_path)
+    assert prod["source"].open().directory == tmp_path
+
+
+def test_prod_names_what_is_not_set_and_what_for() -> None:
+    with pytest.raises(ValueError, match=r"not set, and needed: MNIST_S3_BUCKET, the bucket in which models"):
+        prod_resources({})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"MNIST_S3_BUCKET": "s3://our-bucket"}, "names no bucket"),
+        ({"MNIST_S3_PREFIX": "a/../b"}, "a prefix has no empty part"),
+        ({"MNIST_S3_PREFIX": "p" * 200}, "longer than"),
+        ({"S3_ENDPOINT_URL": "127.0.0.1:9000"}, "S3_ENDPOINT_URL='127.0.0.1:9000' is no address"),
+        ({"MNIST_INBOX": "s3:///drops"}, "MNIST_INBOX: 's3:///drops' names no bucket"),
+        ({"MNIST_DATA_DIR": "gs://bucket/mnist"}, "MNIST_DATA_DIR: .* only folders and s3://bucket/prefix"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused_at_load(wrong: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        prod_resources({**PROD, **wrong})
+
+
 def test_prod_differs_from_dev_in_taking_no_fallback(tmp_path: Path) -> None:
-    env = {"MNIST_PIPELINE_STATE": str(tmp_path)}
+    env = {**PROD, "MNIST_PIPELINE_STATE": str(tmp_path)}
     dev, prod = dev_resources(env), prod_resources(env)
     assert dev.keys() == prod.keys()
     assert (dev["source"].allow_embedded, prod["source"].allow_embedded) == (True, False)

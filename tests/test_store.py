@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from test_blobs import ENVIRONMENT, MemoryBlobs
+from test_blobs import MemoryBlobs, environment
 
 from mnist_pipeline.blobs import BadKey, BlobExists, BlobMissing, BlobStore, DiskBlobs, StoreUnavailable
 from mnist_pipeline.sealed import canonical, read_canonical, seal, sha256
@@ -465,7 +465,7 @@ def test_of_two_processes_deciding_at_once_one_wins_and_the_other_is_told(disk_s
     racers = {}
     for actor in ("ada", "bob"):
         racers[actor] = subprocess.Popen(
-            [sys.executable, "-c", RACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+            [sys.executable, "-c", RACER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment()
         )
         wanted = {**proposal(name, 0), "actor": actor}
         del wanted["expected"]

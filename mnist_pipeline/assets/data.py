@@ -32,6 +32,7 @@ class SplitConfig(dg.Config):
     kinds={"numpy"},
     code_version=code_version(
         "acquire.py",
+        "mirror.py",
         "ml/decoding.py",
         "ml/digits.py",
         "ml/idx.py",

@@ -17,9 +17,12 @@ from mnist_pipeline.resources import Mail, Models, Pictures, timezone
 if TYPE_CHECKING:
     import numpy as np
 
-    from mnist_pipeline.inbox import Tally
+    from mnist_pipeline.inbox import Scorer, Tally
 
-CODE = code_version("inbox.py", "ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py")
+CODE = code_version(
+    *("inbox.py", "inbox_s3.py"),
+    *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py"),
+)
 FIRST_NIGHT = "2026-01-01"
 SHOWN = 10
 nights = dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=timezone(), end_offset=1)
@@ -47,31 +50,22 @@ def batch_digit_predictions(
     context: dg.AssetExecutionContext, models: Models, mail: Mail
 ) -> dg.MaterializeResult[None]:
     """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
-    from mnist_pipeline.inbox import Inbox, Scorer, plan, score, sha256_if_readable, write_tables
+    from mnist_pipeline.inbox import score_all, write_tables
 
     night, production = context.partition_key, load_production(models.open())
-    inbox = Inbox(Path(mail.inbox), mail.settle_s)
+    scorer, inbox, shelf = _scorer(production), mail.open(), mail.answers()
     files = inbox.claim(night, over=datetime.now(mail.zone()) >= _end(night, mail))
-    card = production.card
-    scorer = Scorer(
-        production.predictor,
-        tuple(card.class_names),
-        preparation_named(card.preparation),
-        card.name,
-        production.decision.number,
-    )
-    folder, out = inbox.night(night), Path(mail.predictions)
-    predictions, quarantine = out / f"{night}.parquet", out / "quarantine" / f"{night}.parquet"
-    scored = (score(folder, shard, scorer) for shard in plan(folder, files))
-    tally = write_tables(scored, scorer, predictions, quarantine)
+    predictions, quarantine = f"{night}.parquet", f"quarantine/{night}.parquet"
+    with inbox.opened(night, files) as opened:
+        tally = write_tables(score_all(opened, scorer), scorer, shelf, predictions, quarantine)
     found = f"{tally.predictions:,} predictions, {tally.quarantined:,} quarantined"
     context.log.info(
-        f"{night}: {found} of {len(files):,} files, by {card.name}"
+        f"{night}: {found} of {len(files):,} files, by {scorer.version}"
         if files
-        else f"{night}: the inbox {inbox.folder} was empty, so the table is empty"
+        else f"{night}: the inbox {inbox.where()} was empty, so the table is empty"
     )
     return dg.MaterializeResult(
-        data_version=dg.DataVersion(sha256_if_readable(predictions)),
+        data_version=dg.DataVersion(tally.sha256),
         metadata={
             **_answered_by(production),
             "files": len(files),
@@ -79,9 +73,9 @@ def batch_digit_predictions(
             "quarantined": tally.quarantined,
             "empty_inbox": not files,
             "still_waiting": len(inbox.waiting()),
-            "table": dg.MetadataValue.path(str(predictions)),
-            "quarantine": dg.MetadataValue.path(str(quarantine)),
-            "inbox": dg.MetadataValue.path(str(inbox.folder)),
+            "table": dg.MetadataValue.path(shelf.where(predictions)),
+            "quarantine": dg.MetadataValue.path(shelf.where(quarantine)),
+            "inbox": dg.MetadataValue.path(inbox.where()),
             **_summary(tally),
         },
     )
@@ -129,6 +123,14 @@ def digit_predictions(
             "what_the_network_saw": pictures.open().show("digit_predictions", "answers", picture),
         },
     )
+
+
+def _scorer(production: Production) -> "Scorer":
+    from mnist_pipeline.inbox import Scorer
+
+    card = production.card
+    preparation, number = preparation_named(card.preparation), production.decision.number
+    return Scorer(production.predictor, tuple(card.class_names), preparation, card.name, number)
 
 
 def _read(config: PredictionConfig, production: Production) -> "dict[str, np.ndarray | None]":

@@ -326,7 +326,7 @@ class OvertakenModels(Models):
     """The resource over such a store."""
 
     def open(self) -> ModelStore:
-        return ModelStore(Overtaken(Path(self.folder)))
+        return ModelStore(Overtaken(Path(self.location)))
 
 
 def test_who_loses_a_race_is_told_who_won(pipeline: Pipeline) -> None:
@@ -340,7 +340,7 @@ def test_who_loses_a_race_is_told_who_won(pipeline: Pipeline) -> None:
             digit_classifier=other,
             model_evaluation=pipeline.value("model_evaluation"),
             processed_mnist_data=pipeline.digits(),
-            models=OvertakenModels(folder=str(pipeline.state / "models")),
+            models=OvertakenModels(location=str(pipeline.state / "models")),
         )
     assert decisions(pipeline) == 2
     assert pipeline.store.production() == pipeline.value("digit_classifier")
