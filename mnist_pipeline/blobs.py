@@ -48,6 +48,10 @@ class StoreUnavailable(OSError):
     """The storage cannot be read or written now; the message says what, where and what to do."""
 
 
+class StoreUnreachable(StoreUnavailable):
+    """The storage did not answer, or asked to come back later: trying again may be all that it takes."""
+
+
 class BlobStore(Protocol):
     """Bytes under keys: parts of ASCII letters, digits, '.', '_' and '-' joined by '/'.
 

@@ -109,6 +109,29 @@ class Inbox:
         """Whether nothing waits here and no night has claimed anything yet."""
         return not self.waiting() and not _files(self.folder / CLAIMED)
 
+    def arrivals(self) -> dict[str, str]:
+        """Name -> identity of every image file that waits and is whole, oldest first; another content is another
+        identity. Array files are left to the night."""
+        found = []
+        for path in self.waiting():
+            if path.suffix.lower() in IMAGE_SUFFIXES and self._ready(path):
+                with suppress(FileNotFoundError):  # its owner took it back
+                    found.append((path.stat().st_mtime_ns, str(path.relative_to(self.folder)), _identity(path)))
+        return {name: identity for _, name, identity in sorted(found)}
+
+    def fetch(self, name: str, identity: str) -> bytes:
+        """The bytes of an arrival, also when a night has claimed it meanwhile.
+
+        Raises FileNotFoundError when it was changed or taken back, UnreadableImage when it cannot be an image.
+        """
+        nights = sorted((self.folder / CLAIMED).glob("*/"), reverse=True)
+        claimed = (folder for night in nights for folder in (night, *sorted(night.glob("~*/"))))
+        for folder in (self.folder, *claimed, self.folder):  # again the first: it may move while we look
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if _identity(folder / name) == identity:
+                    return _read(folder / name)
+        raise FileNotFoundError(f"{name} is no longer in {self.folder} as it was ({identity})")
+
     def claim(self, night: str, *, over: bool) -> list[str]:
         """Move what is ready into the night and return all of the night's files, in order.
 
@@ -134,6 +157,12 @@ class Inbox:
             return now - changed >= self.settle_s
         except FileNotFoundError:  # its owner took it back
             return False
+
+
+def _identity(path: Path) -> str:
+    """What stays when a file is moved, and changes when it is written."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def plan(folder: Path, files: Sequence[str]) -> Iterator[Shard]:

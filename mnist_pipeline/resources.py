@@ -15,6 +15,7 @@ from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
+from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
 from mnist_pipeline.store import ModelStore
 
@@ -102,6 +103,16 @@ def timezone(env: Mapping[str, str] = os.environ) -> str:
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError(f"MNIST_PIPELINE_TIMEZONE={name!r} is no timezone; write it like Europe/Berlin") from error
     return name
+
+
+def nightly_run(env: Mapping[str, str] = os.environ) -> NightlyRun:
+    """When a night is predicted. Raises ValueError naming the variable that is wrong, and its form."""
+    text = env.get("MNIST_NIGHTLY_AT") or "02:00"
+    try:
+        hour, minute = time_of_day(text)
+    except ValueError as error:
+        raise ValueError(f"MNIST_NIGHTLY_AT={text!r} is no time of day; write it as HH:MM, like 02:00") from error
+    return NightlyRun(timezone(env), hour, minute)
 
 
 def _resources(env: Mapping[str, str], *, allow_embedded: bool) -> dict[str, Any]:

@@ -27,19 +27,19 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
-            *("tracking", "alerts", "shelves", "storage", "s3"),
+            *("tracking", "alerts", "shelves", "storage", "s3", "changes", "nights"),
         },
     ),
-    ("what Dagster is told about it", {"console", "files", "pictures"}),
+    ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "triggers", "watching"}),
+    ("automation", {"automation", "healing", "triggers", "watching"}),
     ("definitions", {"definitions"}),
     ("ways in", {"run", "doctor"}),
 )
 DAGSTER_IS_KNOWN_TO = {
-    *("assets", "automation", "triggers", "watching", "console", "definitions"),
-    *("files", "pictures", "resources", "run", "doctor"),
+    *("assets", "automation", "healing", "triggers", "watching", "compute_logs", "console", "definitions"),
+    *("files", "pictures", "resources", "retries", "run", "doctor"),
 }
 READS_THE_ENVIRONMENT = {"resources", "definitions", "run", "doctor"}
 FRAMEWORKS = {
