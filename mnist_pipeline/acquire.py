@@ -28,6 +28,10 @@ class SourceUnavailable(RuntimeError):
     """The data could not be had; the message says what was tried and what to do."""
 
 
+class SourceUnreachable(SourceUnavailable):
+    """The network did not give it: no mirror answered, or not in time. Trying again may be all that it takes."""
+
+
 @dataclass(frozen=True)
 class DigitSource:
     """What to load and from where.
@@ -126,7 +130,7 @@ def download(
 ) -> None:
     """Fetch the files of a published data set with torchvision; appears in `target` whole or not at all.
 
-    Raises SourceUnavailable.
+    Raises SourceUnavailable; SourceUnreachable where it was the network.
     """
     published = PUBLISHED[dataset]
     files = [(archive, md5) for _, archive, md5 in published.files]
@@ -135,9 +139,9 @@ def download(
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as scratch:
         whole = Path(scratch) / "whole"
         whole.mkdir()
-        fault = _fetch_in_child(files, whole, mirrors or published.mirrors, timeout_s, attempts)
+        error, fault = _fetch_in_child(files, whole, mirrors or published.mirrors, timeout_s, attempts)
         if fault:
-            raise SourceUnavailable(
+            raise error(
                 f"{dataset} was not downloaded: {fault}. Set MNIST_DATA_DIR to a folder with its IDX files, "
                 f"or MNIST_MIRROR to a mirror that can be reached"
             )
@@ -152,26 +156,27 @@ def download(
 
 def _fetch_in_child(
     files: Sequence[tuple[str, str]], folder: Path, mirrors: Sequence[str], timeout_s: float, attempts: int
-) -> str:
-    """What went wrong in the last attempt, or nothing."""
+) -> tuple[type[SourceUnavailable], str]:
+    """What went wrong in the last attempt, and of which kind it is; an empty text when all went well."""
     child = [sys.executable, "-m", "mnist_pipeline.acquire", str(folder), json.dumps(files), *mirrors]
-    deadline, fault = time.monotonic() + timeout_s, ""
+    deadline, fault, status = time.monotonic() + timeout_s, "", 0
     for attempt in range(attempts):
         time.sleep(attempt)  # the first at once
         try:
             left = max(0.0, deadline - time.monotonic())
             ended = subprocess.run(child, capture_output=True, text=True, timeout=left, check=False)
         except subprocess.TimeoutExpired:
-            return f"the download took longer than {timeout_s:g} s"
-        if ended.returncode == 0:
-            return ""
+            return SourceUnreachable, f"the download took longer than {timeout_s:g} s"
+        status = ended.returncode
+        if status == 0:
+            return SourceUnavailable, ""
         fault = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
-        if ended.returncode == UNREACHABLE:
+        if status == UNREACHABLE:
             break
-    return fault
+    return SourceUnreachable if status in (UNREACHABLE, BROKEN_OFF) else SourceUnavailable, fault
 
 
-UNREACHABLE = 3
+UNREACHABLE, BROKEN_OFF = 3, 4  # exit statuses of the child: nobody listens; the network failed in between
 
 
 def _reachable(mirror: str) -> bool:
@@ -207,15 +212,18 @@ def _fetch(folder: str, files: Sequence[tuple[str, str]], mirrors: Sequence[str]
 
 
 def _from_first(download_url: Callable[..., None], mirrors: Sequence[str], folder: str, archive: str, md5: str) -> None:
-    faults = []
+    from urllib.error import HTTPError
+
+    faults, by_network = [], True
     for mirror in mirrors:
         try:
             download_url(mirror.rstrip("/") + "/" + archive, folder, archive, md5)
             return
         except (OSError, RuntimeError, ValueError) as error:
             faults.append(f"{mirror}: {error}")
+            by_network &= error.code >= 500 if isinstance(error, HTTPError) else isinstance(error, OSError)
     print("; ".join(faults).replace("\n", " "), file=sys.stderr)
-    raise SystemExit(1)
+    raise SystemExit(BROKEN_OFF if by_network else 1)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,15 @@
-"""Jobs: the named selections that people and schedules launch."""
+"""Jobs, the named selections that people and schedules launch; the nightly schedule; the automation conditions' sensor.
+
+Not here: when an asset is out of date (`assets/conditions.py`), and the other sensors (`triggers.py`, `healing.py`).
+"""
+
+import warnings
 
 import dagster as dg
+
+from mnist_pipeline.nights import NightlyRun
+
+TICK_S = 30  # seconds between two looks; four stages, so a new data set is in production after about three minutes
 
 training = dg.define_asset_job(
     "training",
@@ -29,3 +38,35 @@ full_pipeline = dg.define_asset_job(
     description="Everything, from data to predictions.",
 )
 JOBS = [training, deployment, make_model, batch_inference, full_pipeline]
+
+with warnings.catch_warnings():
+    # use_user_code_server, without which a condition of one's own cannot be evaluated, is in beta
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    # a sensor that Dagster adds by itself for automation conditions would be STOPPED
+    KEEP_UP_TO_DATE = dg.AutomationConditionSensorDefinition(
+        "keep_up_to_date",
+        target=dg.AssetSelection.groups("data", "model", "evaluation", "deployment"),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=TICK_S,
+        use_user_code_server=True,
+        emit_backfills=False,
+        description="Makes again what was made from other data or by other code than there is now.",
+    )
+
+
+def nightly_schedule(nightly: NightlyRun) -> dg.ScheduleDefinition:
+    """Predicts, every night, the inbox of the day that has ended. What it misses is the matter of `heal_nights`."""
+
+    @dg.schedule(
+        name="nightly",
+        job=batch_inference,
+        cron_schedule=nightly.cron,
+        execution_timezone=nightly.timezone,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description=f"The inbox of the day that has ended, at {nightly.hour:02}:{nightly.minute:02}.",
+    )
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        night = nightly.night_of(context.scheduled_execution_time)
+        return dg.RunRequest(run_key=night, partition_key=night)
+
+    return tick

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 import dagster as dg
 
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
-from mnist_pipeline.automation import JOBS
+from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
-from mnist_pipeline.resources import dev_resources, prod_resources
+from mnist_pipeline.healing import heal_nights
+from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
+from mnist_pipeline.triggers import new_images, new_training_data
 
 RESOURCES = {"dev": dev_resources, "prod": prod_resources}
 
@@ -18,6 +20,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
     name = env.get("MNIST_PIPELINE_ENV") or "dev"
     if name not in RESOURCES:
         raise ValueError(f"unknown environment {name!r}: MNIST_PIPELINE_ENV is one of {', '.join(RESOURCES)}")
+    nightly = nightly_run(env)
     return dg.Definitions(
         assets=[
             data.raw_mnist_data,
@@ -25,7 +28,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             model.digit_classifier,
             evaluation.model_evaluation,
             deployment.production_digit_classifier,
-            prediction.batch_digit_predictions,
+            prediction.nightly_predictions(nightly),
             prediction.digit_predictions,
         ],
         asset_checks=[
@@ -35,6 +38,8 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             evaluation.evaluation_checks,
         ],
         jobs=JOBS,
+        schedules=[nightly_schedule(nightly)],
+        sensors=[KEEP_UP_TO_DATE, new_images, new_training_data, heal_nights(nightly)],
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
         executor=dg.in_process_executor,

@@ -169,14 +169,13 @@ def _daemon(patient: Patient) -> str:
 
 def _switches(patient: Patient) -> str:
     repository = patient.definitions.get_repository_def()
-    defined = [*repository.schedule_defs, *repository.sensor_defs]
-    states = {state.name: state.status for state in patient.instance.all_instigator_state()}
-    off = sorted(
-        each.name for each in defined if states.get(each.name, each.default_status).value in ("STOPPED", "STOPPED_")
-    )
+    default: dict[str, bool] = {each.name: each.default_status.value == "RUNNING" for each in repository.schedule_defs}
+    default |= {each.name: each.default_status.value == "RUNNING" for each in repository.sensor_defs}
+    chosen = {state.instigator_name: state.is_running for state in patient.instance.all_instigator_state()}
+    off = sorted(name for name, on in default.items() if not chosen.get(name, on))
     if off:
         raise Ailing(f"switched off: {', '.join(off)}; switch them on under Automation in the UI")
-    return f"{len(defined)} schedules and sensors are on"
+    return f"{len(default)} schedules and sensors are on"
 
 
 def _heartbeat(patient: Patient) -> str:

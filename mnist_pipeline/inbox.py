@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mnist_pipeline.dropped import is_meant
 from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
@@ -32,7 +33,6 @@ from mnist_pipeline.shelves import Shelf
 
 CLAIMED = ".claimed"  # hidden, so that it is not taken for something dropped
 CLOSED = ".closed"
-UNFINISHED = (".part", ".partial", ".tmp", ".crdownload", ".swp")
 LARGEST_FILE = 256 * 1024**2  # bytes of one image file; 50 megapixels uncompressed in colour have 150 MB
 NOTHING = np.empty((SIDE, SIDE), np.uint8)
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
@@ -121,6 +121,16 @@ class Mailbox(Protocol):
     def accept(self, write: Callable[[Path], None]) -> None:
         """Drop what `write` puts into the folder that it is given; returns when it may be claimed."""
 
+    def arrivals(self) -> dict[str, str]:
+        """Name -> identity of every image file that waits and is whole, oldest first; another content is another
+        identity. Array files are left to the night."""
+
+    def fetch(self, name: str, identity: str) -> bytes:
+        """The bytes of an arrival, also when a night has claimed it meanwhile.
+
+        Raises FileNotFoundError when it was changed or taken back, UnreadableImage when it cannot be an image.
+        """
+
     def where(self) -> str:
         """For people: the path or URL."""
 
@@ -155,6 +165,23 @@ class Inbox:
     def is_unused(self) -> bool:
         return not self.waiting() and not _files(self.folder / CLAIMED)
 
+    def arrivals(self) -> dict[str, str]:
+        found = []
+        for path in self.waiting():
+            if path.suffix.lower() in IMAGE_SUFFIXES and self._ready(path):
+                with suppress(FileNotFoundError):  # its owner took it back
+                    found.append((path.stat().st_mtime_ns, str(path.relative_to(self.folder)), _identity(path)))
+        return {name: identity for _, name, identity in sorted(found)}
+
+    def fetch(self, name: str, identity: str) -> bytes:
+        nights = sorted((self.folder / CLAIMED).glob("*/"), reverse=True)
+        claimed = (folder for night in nights for folder in (night, *sorted(night.glob("~*/"))))
+        for folder in (self.folder, *claimed, self.folder):  # again the first: it may move while we look
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if _identity(folder / name) == identity:
+                    return _read(folder / name)
+        raise FileNotFoundError(f"{name} is no longer in {self.folder} as it was ({identity})")
+
     def claim(self, night: str, *, over: bool) -> list[str]:
         folder = self.night(night)
         folder.mkdir(parents=True, exist_ok=True)
@@ -177,16 +204,17 @@ class Inbox:
             return False
 
 
-def is_meant(name: str) -> bool:
-    """Whether a file of this name is for us: not hidden, nor below a hidden folder, nor named as unfinished."""
-    return not name.endswith(UNFINISHED) and not any(part.startswith(".") for part in name.split("/"))
-
-
 def score_all(opened: Opened, scorer: Scorer) -> Iterator[Scored]:
     """A whole night, shard by shard, under the names that the tables call the files."""
     for shard in plan(opened.folder, opened.files):
         scored = score(opened.folder, shard, scorer)
         yield Scored(*(_renamed(each, opened.names) for each in (scored.predictions, scored.quarantine)))
+
+
+def _identity(path: Path) -> str:
+    """What stays when a file is moved, and changes when it is written."""
+    status = path.stat()
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def plan(folder: Path, files: Sequence[str]) -> Iterator[Shard]:
@@ -278,15 +306,20 @@ def _score_images(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
 
 def _read(path: Path) -> bytes:
     """The bytes of a file that may be an image. Raises UnreadableImage before it takes memory for one that is not."""
-    if path.suffix.lower() not in IMAGE_SUFFIXES:
+    check_image_file(path.name, path.stat().st_size)
+    return path.read_bytes()
+
+
+def check_image_file(name: str, size: int) -> None:
+    """Raises UnreadableImage for a file that is no image by its name, or larger than any should be."""
+    suffix = PurePath(name).suffix
+    if suffix.lower() not in IMAGE_SUFFIXES:
         raise UnreadableImage(
-            f"the file type {path.suffix or '(none)'} is not read; drop {', '.join(sorted(IMAGE_SUFFIXES))}, "
+            f"the file type {suffix or '(none)'} is not read; drop {', '.join(sorted(IMAGE_SUFFIXES))}, "
             f".npy or IDX files"
         )
-    size = path.stat().st_size
     if size > LARGEST_FILE:
         raise UnreadableImage(f"it has {size:,} bytes, more than {LARGEST_FILE:,}: make the picture smaller")
-    return path.read_bytes()
 
 
 def _score_array(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
@@ -369,8 +402,9 @@ def _files(folder: Path) -> list[Path]:
     found = []
     for at, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        kept = (name for name in names if not name.startswith(".") and not name.endswith(UNFINISHED))
-        found += [path for name in kept if not (path := Path(at, name)).is_symlink() and path.is_file()]
+        found += [
+            path for name in filter(is_meant, names) if not (path := Path(at, name)).is_symlink() and path.is_file()
+        ]
     return sorted(found)
 
 

@@ -12,21 +12,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
-from mnist_pipeline.blobs import BlobExists, explained
-from mnist_pipeline.inbox import CLAIMED, CLOSED, Inbox, Mailbox, Opened, is_meant
+from mnist_pipeline.blobs import BlobExists, BlobMissing, explained
+from mnist_pipeline.dropped import is_meant
+from mnist_pipeline.inbox import CLAIMED, CLOSED, Inbox, Mailbox, Opened, check_image_file
 from mnist_pipeline.ml.array_files import is_array
+from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
 from mnist_pipeline.s3_requests import THREADS, Entry, Place
 
 JOURNAL = f"{CLAIMED}/.journal/"
 KEPT_JOURNALS = 100  # a claim that slept through this many others could take a number that is long gone
 LONGEST_NAME = 850  # bytes; S3 allows 1,024 a key, from which the prefix and the night are taken
 LONGEST_SUFFIX = 20
+PARTS_FROM = 5 * 1024**2  # bytes; no smaller upload can have been made in parts
 Each = TypeVar("Each")
 
 
@@ -78,6 +81,30 @@ class S3Inbox:
         while not self._claimed(night, over=over):
             pass  # another claim was first: what it took is seen in the next round
         return self._night(night)
+
+    def arrivals(self) -> dict[str, str]:
+        ready = self.place.now() - self.settle_s
+        images = [each for each in self._waiting() if PurePosixPath(each.name).suffix.lower() in IMAGE_SUFFIXES]
+        whole = sorted((each.modified, each.name, each) for each in images if int(each.modified) <= ready)
+        return {name: _identity(entry) for _, name, entry in whole}
+
+    def fetch(self, name: str, identity: str) -> bytes:
+        for entry in self._copies(name):
+            if _identity(entry) == identity:
+                check_image_file(name, entry.size)
+                with suppress(BlobMissing):  # it was moved while we looked
+                    return self.place.get(entry.name)
+        raise FileNotFoundError(f"{name} is no longer in {self.where()} as it was ({identity})")
+
+    def _copies(self, name: str) -> Iterator[Entry]:
+        """Every object that may be this arrival: in the inbox, in a night, and in the inbox again, for it may move
+        while we look."""
+        waits = (entry for _ in range(2) for entry in self.place.entries(name, limit=1) if entry.name == name)
+        yield from itertools.islice(waits, 1)
+        for entry in self.place.entries(f"{CLAIMED}/"):
+            if entry.name.endswith(f"/{name}") and not entry.name.startswith(JOURNAL):
+                yield entry
+        yield from waits
 
     @contextmanager
     def opened(self, night: str, files: Sequence[str]) -> Iterator[Opened]:
@@ -165,6 +192,11 @@ class S3Inbox:
 def inbox_at(place: Path | Place, settle_s: float) -> Mailbox:
     """The inbox in a folder or under a prefix."""
     return Inbox(place, settle_s) if isinstance(place, Path) else S3Inbox(place, settle_s)
+
+
+def _identity(entry: Entry) -> str:
+    """The etag of an upload in parts does not survive a copy: there, the size has to do."""
+    return f"{entry.size}" if "-" in entry.etag or entry.size > PARTS_FROM else f"{entry.size}-{entry.etag}"
 
 
 def _is_file(name: str) -> bool:

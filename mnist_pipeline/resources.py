@@ -14,7 +14,9 @@ import dagster as dg
 from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
+from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
+from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.shelves import Shelf
 from mnist_pipeline.storage import BadLocation, blobs_at, place_at, shelf_at
 from mnist_pipeline.store import ModelStore
@@ -43,12 +45,16 @@ class Source(dg.ConfigurableResource):
         """What loads them. Raises ValueError for a data set or preparation that does not exist."""
         return DigitSource(
             dataset=self.dataset,
-            directory=place_at(self.directory, self.endpoint) if self.directory else None,
+            directory=self.place() if self.directory else None,
             downloads=Path(self.downloads),
             allow_embedded=self.allow_embedded,
             preparation=preparation_named(self.preparation),
             mirrors=(self.mirror,) if self.mirror else (),
         )
+
+    def place(self) -> Path | Place:
+        """The folder or prefix that is to be read."""
+        return place_at(self.directory, self.endpoint)
 
 
 class Models(dg.ConfigurableResource):
@@ -129,6 +135,16 @@ def timezone(env: Mapping[str, str] = os.environ) -> str:
     except (ZoneInfoNotFoundError, ValueError) as error:
         raise ValueError(f"MNIST_PIPELINE_TIMEZONE={name!r} is no timezone; write it like Europe/Berlin") from error
     return name
+
+
+def nightly_run(env: Mapping[str, str] = os.environ) -> NightlyRun:
+    """When a night is predicted. Raises ValueError naming the variable that is wrong, and its form."""
+    text = env.get("MNIST_NIGHTLY_AT") or "02:00"
+    try:
+        hour, minute = time_of_day(text)
+    except ValueError as error:
+        raise ValueError(f"MNIST_NIGHTLY_AT={text!r} is no time of day; write it as HH:MM, like 02:00") from error
+    return NightlyRun(timezone(env), hour, minute)
 
 
 def _resources(env: Mapping[str, str], at: Callable[[str], str], *, allow_embedded: bool) -> dict[str, Any]:

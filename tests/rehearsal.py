@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -154,10 +152,10 @@ def stage(folder: Path) -> Iterator[Stage]:
         "--artifacts-destination",
         str(folder / "artifacts"),
     ]
+    at = ["--host", "127.0.0.1", "--port", str(mlflow_port), "--workers", "1"]
     mlflow = Process(
         "mlflow",
-        [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(mlflow_port)]
-        + ["--workers", "1"],
+        [sys.executable, "-m", "mlflow", "server", *store, *at],
         {},
         folder / "mlflow.log",
     )

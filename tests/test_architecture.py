@@ -28,19 +28,19 @@ LAYERS = (
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
             *("tracking", "alerts", "shelves", "storage"),
-            *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror"),
+            *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror", "changes", "dropped", "nights"),
         },
     ),
-    ("what Dagster is told about it", {"console", "files", "pictures"}),
+    ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "triggers", "watching"}),
+    ("automation", {"automation", "healing", "triggers", "watching"}),
     ("definitions", {"definitions"}),
     ("ways in", {"run", "doctor"}),
 )
 DAGSTER_IS_KNOWN_TO = {
-    *("assets", "automation", "triggers", "watching", "console", "definitions"),
-    *("files", "pictures", "resources", "run", "doctor"),
+    *("assets", "automation", "healing", "triggers", "watching", "compute_logs", "console", "definitions"),
+    *("files", "pictures", "resources", "retries", "run", "doctor"),
 }
 READS_THE_ENVIRONMENT = {"resources", "definitions", "run", "doctor"}
 FRAMEWORKS = {

@@ -8,9 +8,11 @@ import numpy as np
 from pydantic import Field
 
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
+from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Pictures, Source
+from mnist_pipeline.retries import retrying
 
 SHEET = 24
 WORST_IMBALANCE = 10.0  # largest class over smallest; MNIST has 1.24
@@ -42,6 +44,7 @@ class SplitConfig(dg.Config):
         "ml/split.py",
     ),
 )
+@retrying
 def raw_mnist_data(
     context: dg.AssetExecutionContext, source: Source, pictures: Pictures
 ) -> dg.MaterializeResult[DigitData]:
@@ -51,7 +54,13 @@ def raw_mnist_data(
     return _result("raw_mnist_data", data, pictures)
 
 
-@dg.asset(group_name="data", kinds={"numpy"}, code_version=code_version("ml/digits.py", "ml/split.py"))
+@dg.asset(
+    group_name="data",
+    kinds={"numpy"},
+    code_version=code_version("ml/digits.py", "ml/split.py"),
+    automation_condition=KEPT_UP_TO_DATE,
+)
+@retrying
 def processed_mnist_data(
     config: SplitConfig, raw_mnist_data: DigitData, pictures: Pictures
 ) -> dg.MaterializeResult[DigitData]:

@@ -1,20 +1,27 @@
 """Deciding what serves: every decision, also one not to deploy, is recorded in the ledger of the store."""
 
 import getpass
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ledger import Decision, Strategy
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models
+from mnist_pipeline.retries import retried
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
 
 ChosenStrategy: Any = choice(Strategy, "Strategy")
+
+# Every retraining ends in a decision, also one to keep production. None for two weeks means that no new data comes or
+# that it gets stuck on its way; after a month the model answers for a world that nobody has looked at since.
+DECIDED_LATELY = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=30), warn_window=timedelta(days=14))
 
 
 class DeploymentConfig(dg.Config):
@@ -37,6 +44,9 @@ class DeploymentRefused(dg.DagsterError):
     group_name="deployment",
     kinds={"python"},
     code_version=code_version("ml/gate.py", "assets/deployment.py"),
+    automation_condition=KEPT_UP_TO_DATE,
+    freshness_policy=DECIDED_LATELY,
+    pool="deployment",
 )
 def production_digit_classifier(
     context: dg.AssetExecutionContext,
@@ -48,10 +58,12 @@ def production_digit_classifier(
 ) -> dg.MaterializeResult[str | None]:
     """A decision about what serves from now on; the value is the version that does."""
     store = models.open()
-    before = store.current()
     if config.strategy == "quality":
-        decision = _by_quality(store, before, digit_classifier, model_evaluation, processed_mnist_data, config)
-    else:
+        with retried(lambda: context.retry_number):
+            before = store.current()
+            decision = _by_quality(store, before, digit_classifier, model_evaluation, processed_mnist_data, config)
+    else:  # tried once: when only the answer was lost, a second rollback would go back two versions
+        before = store.current()
         decision = _by_hand(store, before, digit_classifier, config)
     context.log.info(f"decision {decision.number}: {decision.reason}")
     return dg.MaterializeResult(

@@ -6,9 +6,11 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
+from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.resources import Models, Pictures
+from mnist_pipeline.retries import retrying
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9
@@ -18,7 +20,9 @@ WORST_CLASS_F1 = 0.9
     group_name="evaluation",
     kinds={"scikitlearn"},
     code_version=code_version("ml/metrics.py", "ml/custom_metrics.py", "ml/predictor.py"),
+    automation_condition=KEPT_UP_TO_DATE,
 )
+@retrying
 def model_evaluation(
     digit_classifier: str, processed_mnist_data: DigitData, models: Models, pictures: Pictures
 ) -> dg.MaterializeResult[str]:
@@ -72,6 +76,7 @@ NO_CLASS_IS_LEFT_BEHIND = advisory(model_evaluation, "no_class_is_left_behind", 
 
 
 @dg.multi_asset_check(specs=[REPORT_IS_OF_THIS_MODEL, VALIDATION_PREDICTS_TEST, NO_CLASS_IS_LEFT_BEHIND])
+@retrying
 def evaluation_checks(
     model_evaluation: str, digit_classifier: str, processed_mnist_data: DigitData, models: Models
 ) -> Iterable[dg.AssetCheckResult]:

@@ -8,11 +8,13 @@ import dagster as dg
 from pydantic import Field
 
 from mnist_pipeline.assets.checks import blocking, verdict
+from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice, given, optional_fields
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.config import ModelConfig, Preset, configure
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Models, Pictures
+from mnist_pipeline.retries import retrying
 
 if TYPE_CHECKING:
     from mnist_pipeline.ml.training import Trained
@@ -41,7 +43,8 @@ class WithPreset(dg.Config):
 DigitClassifierConfig: Any = optional_fields(ModelConfig, WithPreset, "DigitClassifierConfig", __name__)
 
 
-@dg.asset(group_name="model", kinds={"pytorch"}, code_version=CODE)
+@dg.asset(group_name="model", kinds={"pytorch"}, code_version=CODE, automation_condition=KEPT_UP_TO_DATE)
+@retrying
 def digit_classifier(
     context: dg.AssetExecutionContext,
     config: DigitClassifierConfig,
@@ -93,6 +96,7 @@ LEARNED_SOMETHING = blocking(digit_classifier, "learned_something", "clearly bet
 
 
 @dg.multi_asset_check(specs=[TORCH_AND_ONNX_AGREE, LEARNED_SOMETHING])
+@retrying
 def model_checks(
     digit_classifier: str, processed_mnist_data: DigitData, models: Models
 ) -> Iterable[dg.AssetCheckResult]:

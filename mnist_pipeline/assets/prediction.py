@@ -11,8 +11,10 @@ from pydantic import Field
 
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, preparation_named
+from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.production import Production, load_production
-from mnist_pipeline.resources import Mail, Models, Pictures, timezone
+from mnist_pipeline.resources import Mail, Models, Pictures
+from mnist_pipeline.retries import retrying
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +27,6 @@ CODE = code_version(
 )
 FIRST_NIGHT = "2026-01-01"
 SHOWN = 10
-nights = dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=timezone(), end_offset=1)
 
 
 class Unpredictable(dg.DagsterError):
@@ -37,15 +38,29 @@ class PredictionConfig(dg.Config):
 
     paths: list[str] = Field([], description="image files")
     images: list[str] = Field([], description="image files as base64")
+    inbox_files: dict[str, str] = Field(
+        {}, description="set by the sensor new_images: files of the inbox and how they were; a bad one fails nothing"
+    )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was asked for."""
+        return not (self.paths or self.images or self.inbox_files)
 
 
-@dg.asset(
-    group_name="prediction",
-    kinds={"parquet"},
-    deps=["production_digit_classifier"],
-    partitions_def=nights,
-    code_version=CODE,
-)
+def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
+    """The asset for the nights of one time zone, which are predicted at one time of day."""
+    return dg.asset(
+        group_name="prediction",
+        kinds={"parquet"},
+        deps=["production_digit_classifier"],
+        partitions_def=dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=nightly.timezone, end_offset=1),
+        freshness_policy=dg.FreshnessPolicy.cron(nightly.deadline, timedelta(hours=1), nightly.timezone),
+        code_version=CODE,
+    )(batch_digit_predictions)
+
+
+@retrying
 def batch_digit_predictions(
     context: dg.AssetExecutionContext, models: Models, mail: Mail
 ) -> dg.MaterializeResult[None]:
@@ -82,8 +97,9 @@ def batch_digit_predictions(
 
 
 @dg.asset(group_name="prediction", kinds={"python"}, deps=["production_digit_classifier"], code_version=CODE)
+@retrying
 def digit_predictions(
-    config: PredictionConfig, processed_mnist_data: DigitData, models: Models, pictures: Pictures
+    config: PredictionConfig, processed_mnist_data: DigitData, models: Models, pictures: Pictures, mail: Mail
 ) -> dg.MaterializeResult[list[dict[str, Any]]]:
     """Single images through the same front door and the same predictor as the nightly batch."""
     import numpy as np
@@ -92,8 +108,11 @@ def digit_predictions(
 
     production = load_production(models.open())
     names = tuple(production.card.class_names)
-    if config.paths or config.images:
+    faults: dict[str, str] = {}
+    if not config.empty:
         given = _read(config, production)
+        arrived, faults = _arrived(config, production, mail)
+        given |= arrived
     else:
         given = {f"test image {i}": image for i, image in enumerate(processed_mnist_data["test"].images[:SHOWN])}
     seen = {name: image for name, image in given.items() if image is not None}
@@ -101,19 +120,21 @@ def digit_predictions(
     found = production.predictor.predict(pixels)
     answers = dict(zip(seen, zip(found.labels, found.probabilities, strict=True), strict=True))
     rows = [_answer(name, answers.get(name), names) for name in given]
+    rows += [{**_answer(name, None, names), "reason": reason} for name, reason in faults.items()]
     picture = plots.answers(pixels[:SHOWN], found.probabilities[:SHOWN], names)
     return dg.MaterializeResult(
         value=[{**row, **_answered_by(production)} for row in rows],
         metadata={
             **_answered_by(production),
             "predictions": len(rows),
-            "source": "run configuration" if config.paths or config.images else "first images of the test set",
+            "unreadable": len(faults),
+            "source": "first images of the test set" if config.empty else "run configuration",
             "answers": dg.MetadataValue.table(
                 [
                     dg.TableRecord(
                         {
                             "image": r["image"],
-                            "label": r["label"] or "no digit",
+                            "label": r["label"] or r.get("reason", "no digit"),
                             "confidence": r["confidence"] or 0.0,
                         }
                     )
@@ -147,6 +168,28 @@ def _read(config: PredictionConfig, production: Production) -> "dict[str, np.nda
     if faults:
         raise Unpredictable("these images cannot be predicted:\n" + "\n".join(faults))
     return seen
+
+
+def _arrived(
+    config: PredictionConfig, production: Production, mail: Mail
+) -> "tuple[dict[str, np.ndarray | None], dict[str, str]]":
+    """What the network will see of files that came by themselves, and why the others cannot be read.
+
+    Nobody waits for this run, so one bad file must not take the answers of the others with it.
+    """
+    from mnist_pipeline.ml.images import UnreadableImage, read_image
+
+    inbox, preparation = mail.open(), preparation_named(production.card.preparation)
+    seen: dict[str, np.ndarray | None] = {}
+    faults = {}
+    for name, identity in config.inbox_files.items():
+        try:
+            seen[name] = read_image(inbox.fetch(name, identity), preparation)
+        except UnreadableImage as error:
+            faults[name] = str(error)
+        except FileNotFoundError:
+            faults[name] = "changed or taken back before it was read; a changed file is asked for again"
+    return seen, faults
 
 
 def _sources(config: PredictionConfig) -> dict[str, Any]:
