@@ -109,8 +109,8 @@ class Place:
                 StartAfter=self.key(after) if after else "",
                 PaginationConfig={"PageSize": min(limit or page, page), "MaxItems": limit},
             )
-            for page in found:
-                for each in page.get("Contents", []):
+            for answer in found:
+                for each in answer.get("Contents", []):
                     name = each["Key"][len(self.key("")) :]
                     yield Entry(name, each["ETag"], each["LastModified"].timestamp(), each["Size"])
 
