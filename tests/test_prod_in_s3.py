@@ -13,9 +13,11 @@ from pipelines import NIGHT, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata
 from s3_server import new_bucket
 
 from mnist_pipeline.ml import idx, sources
+from mnist_pipeline.run import _fill_inbox
 from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.shelves import Shelf
 
+pytestmark = pytest.mark.slow
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -92,3 +94,13 @@ def test_a_state_folder_that_is_lost_costs_nothing(prod: Pipeline, tmp_path: Pat
     elsewhere = Pipeline(tmp_path / "state", **{**prod.env, "MNIST_PIPELINE_STATE": str(tmp_path / "state")})
     assert elsewhere.store.production() == prod.store.production()
     elsewhere.run("digit_predictions")
+
+
+def test_make_run_fills_an_inbox_in_s3_once(prod: Pipeline) -> None:
+    other = Pipeline(prod.state, **{**prod.env, "MNIST_INBOX": f"s3://{root(prod).bucket}/drops"})
+    for _ in range(2):
+        _fill_inbox(other.definitions)
+        assert len(other.mail.open().waiting()) == 200
+    assert len(other.mail.open().claim(NIGHT, over=True)) == 200
+    _fill_inbox(other.definitions)
+    assert other.mail.open().waiting() == []

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from test_blobs import MemoryBlobs, environment
 
 from mnist_pipeline.blobs import BadKey, BlobExists, BlobMissing, BlobStore, DiskBlobs, StoreUnavailable
+from mnist_pipeline.s3 import S3Blobs
 from mnist_pipeline.sealed import canonical, read_canonical, seal, sha256
 from mnist_pipeline.store import (
     Card,
@@ -77,9 +78,12 @@ def store(memory: MemoryBlobs) -> ModelStore:
     return ModelStore(memory)
 
 
-@pytest.fixture
-def disk_store(tmp_path: Path) -> ModelStore:
-    return ModelStore(DiskBlobs(tmp_path / "store"))
+@pytest.fixture(params=["disk", "S3"])
+def kept_store(request: pytest.FixtureRequest, tmp_path: Path) -> ModelStore:
+    """Where other processes find it too."""
+    return ModelStore(
+        S3Blobs(request.getfixturevalue("place")) if request.param == "S3" else DiskBlobs(tmp_path / "store")
+    )
 
 
 def flip(memory: MemoryBlobs, key: str, place: int = 0, bit: int = 0) -> None:
@@ -91,12 +95,12 @@ def flip(memory: MemoryBlobs, key: str, place: int = 0, bit: int = 0) -> None:
 # --- versions ---
 
 
-def test_a_version_comes_back_as_it_was_stored(disk_store: ModelStore) -> None:
-    card = add(disk_store)
-    assert disk_store.versions() == [card.name]
-    assert disk_store.card(card.name) == card
-    assert disk_store.load(card.name) == FILES
-    assert disk_store.read_file(card.name, "model.onnx") == FILES["model.onnx"]
+def test_a_version_comes_back_as_it_was_stored(kept_store: ModelStore) -> None:
+    card = add(kept_store)
+    assert kept_store.versions() == [card.name]
+    assert kept_store.card(card.name) == card
+    assert kept_store.load(card.name) == FILES
+    assert kept_store.read_file(card.name, "model.onnx") == FILES["model.onnx"]
     assert (card.config, card.metrics, card.run_id) == (FACTS["config"], FACTS["metrics"], "run-1")
 
 
@@ -184,15 +188,15 @@ def test_left_overs_that_differ_are_not_built_upon(memory: MemoryBlobs) -> None:
 
 
 @pytest.mark.parametrize("name", TRAVERSALS)
-def test_a_name_from_outside_never_reaches_a_path(disk_store: ModelStore, name: str) -> None:
-    card = add(disk_store)
-    for door in (disk_store.card, disk_store.load, disk_store.reports):
+def test_a_name_from_outside_never_reaches_a_path(kept_store: ModelStore, name: str) -> None:
+    card = add(kept_store)
+    for door in (kept_store.card, kept_store.load, kept_store.reports):
         with pytest.raises(BadKey):
             door(name)
     with pytest.raises(BadKey):
-        disk_store.read_file(name, "model.onnx")
+        kept_store.read_file(name, "model.onnx")
     with pytest.raises(UnknownVersion):
-        disk_store.read_file(card.name, name)
+        kept_store.read_file(card.name, name)
 
 
 def test_an_unknown_version_names_the_known_ones(store: ModelStore) -> None:
@@ -335,20 +339,20 @@ def test_nothing_serves_before_the_first_decision(store: ModelStore) -> None:
     assert store.verify_chain() == []
 
 
-def test_the_newest_decision_is_what_serves(disk_store: ModelStore) -> None:
-    old, new = add(disk_store), add(disk_store, {"weights": b"new"})
-    first = deploy(disk_store, old.name, 0)
-    second = deploy(disk_store, new.name, 1)
-    assert disk_store.production() == new.name
-    third = deploy(disk_store, old.name, 2, strategy="rollback", reason="new is slow")
-    assert disk_store.production() == old.name
-    assert disk_store.current() == third
-    assert disk_store.decisions() == [first, second, third]
+def test_the_newest_decision_is_what_serves(kept_store: ModelStore) -> None:
+    old, new = add(kept_store), add(kept_store, {"weights": b"new"})
+    first = deploy(kept_store, old.name, 0)
+    second = deploy(kept_store, new.name, 1)
+    assert kept_store.production() == new.name
+    third = deploy(kept_store, old.name, 2, strategy="rollback", reason="new is slow")
+    assert kept_store.production() == old.name
+    assert kept_store.current() == third
+    assert kept_store.decisions() == [first, second, third]
     assert [decision.number for decision in (first, second, third)] == [1, 2, 3]
     assert first.previous == ""
-    assert third.previous == sha256(disk_store.blobs.read("decisions/00000002.json"))
-    assert disk_store.load_decided(third) == (old, FILES)
-    assert disk_store.verify_chain() == []
+    assert third.previous == sha256(kept_store.blobs.read("decisions/00000002.json"))
+    assert kept_store.load_decided(third) == (old, FILES)
+    assert kept_store.verify_chain() == []
 
 
 def test_a_refusal_is_recorded_and_production_serves_on(store: ModelStore) -> None:
@@ -460,8 +464,8 @@ for number in range(rounds):
 """
 
 
-def test_of_two_processes_deciding_at_once_one_wins_and_the_other_is_told(disk_store: ModelStore) -> None:
-    name, rounds = add(disk_store).name, 15
+def test_of_two_processes_deciding_at_once_one_wins_and_the_other_is_told(kept_store: ModelStore) -> None:
+    name, rounds = add(kept_store).name, 15
     racers = {}
     for actor in ("ada", "bob"):
         racers[actor] = subprocess.Popen(
@@ -469,19 +473,19 @@ def test_of_two_processes_deciding_at_once_one_wins_and_the_other_is_told(disk_s
         )
         wanted = {**proposal(name, 0), "actor": actor}
         del wanted["expected"]
-        racers[actor].stdin.write(pickle.dumps((disk_store, wanted, rounds)))
+        racers[actor].stdin.write(pickle.dumps((kept_store, wanted, rounds)))
         racers[actor].stdin.flush()
     assert {racer.stdout.readline() for racer in racers.values()} == {b"ready\n"}
     for racer in racers.values():
         racer.stdin.write(b"!")
         racer.stdin.flush()
     told = {actor: racer.communicate()[0].decode().splitlines() for actor, racer in racers.items()}
-    decided = disk_store.decisions()
+    decided = kept_store.decisions()
     assert [decision.number for decision in decided] == list(range(1, rounds + 1))
     for actor in racers:
         assert told[actor].count("won") == sum(decision.actor == actor for decision in decided)
         assert len(told[actor]) == rounds
-    assert disk_store.verify_chain() == []
+    assert kept_store.verify_chain() == []
 
 
 def test_a_card_changed_after_the_decision_is_not_served(store: ModelStore, memory: MemoryBlobs) -> None:
@@ -689,12 +693,12 @@ def test_any_evidence_is_kept_as_it_was_or_refused(evidence: dict[str, Any]) -> 
     assert canonical(read_canonical(data)) == data
 
 
-def test_a_store_is_one_of_many_backends(store: ModelStore, disk_store: ModelStore) -> None:
+def test_a_store_is_one_of_many_backends(store: ModelStore, kept_store: ModelStore) -> None:
     def story(on: ModelStore) -> list[str]:
         deploy(on, add(on).name, 0)
         on.add_report(report_on(add(on)))
         return on.blobs.list("")
 
-    assert story(store) == story(disk_store)
+    assert story(store) == story(kept_store)
     backend: BlobStore = store.blobs
     assert isinstance(backend, MemoryBlobs)
