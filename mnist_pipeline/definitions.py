@@ -8,6 +8,7 @@ import dagster as dg
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
 from mnist_pipeline.automation import JOBS
 from mnist_pipeline.console import brief_logger
+from mnist_pipeline.delivery import mlflow_delivery
 from mnist_pipeline.resources import dev_resources, prod_resources
 
 RESOURCES = {"dev": dev_resources, "prod": prod_resources}
@@ -35,6 +36,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             evaluation.evaluation_checks,
         ],
         jobs=JOBS,
+        sensors=[mlflow_delivery],
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
         executor=dg.in_process_executor,

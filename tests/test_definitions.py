@@ -43,7 +43,11 @@ EMBEDDED = "1,797 embedded digits"
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    return {"MNIST_PIPELINE_STATE": str(tmp_path / "state"), "MNIST_DATASET": "embedded"}
+    return {
+        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
+        "MNIST_DATASET": "embedded",
+        "MLFLOW_TRACKING_URI": "none",
+    }
 
 
 def specs(env: dict[str, str]) -> dict[str, dg.AssetSpec]:

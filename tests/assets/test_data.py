@@ -154,7 +154,8 @@ def test_dev_falls_back_to_the_embedded_digits_and_nobody_can_miss_it(tmp_path: 
 
 @pytest.mark.usefixtures("no_proxy")
 def test_prod_takes_no_fallback(tmp_path: Path) -> None:
-    prod = Pipeline(tmp_path / "state", MNIST_PIPELINE_ENV="prod", MNIST_DATASET="auto", MNIST_MIRROR=NOWHERE)
+    needed = {"MNIST_PIPELINE_ENV": "prod", "MLFLOW_TRACKING_URI": "none"}
+    prod = Pipeline(tmp_path / "state", **needed, MNIST_DATASET="auto", MNIST_MIRROR=NOWHERE)
     with pytest.raises(SourceUnavailable, match="MNIST_DATA_DIR"):
         prod.run("raw_mnist_data")
     assert not list(prod.state.rglob("*.safetensors"))
