@@ -8,6 +8,7 @@ import dagster as dg
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
+from mnist_pipeline.delivery import mlflow_delivery
 from mnist_pipeline.healing import heal_nights
 from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
 from mnist_pipeline.triggers import new_images, new_training_data
@@ -39,7 +40,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
         ],
         jobs=JOBS,
         schedules=[nightly_schedule(nightly)],
-        sensors=[KEEP_UP_TO_DATE, new_images, new_training_data, heal_nights(nightly)],
+        sensors=[KEEP_UP_TO_DATE, new_images, new_training_data, heal_nights(nightly), mlflow_delivery],
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
         executor=dg.in_process_executor,

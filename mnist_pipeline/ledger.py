@@ -125,6 +125,20 @@ class Ledger:
         return replace(draft, previous=sha256(self.blobs.read(_key(before))) if before else "")
 
 
+def served_before(decisions: list[Decision]) -> str | None:
+    """The version that served before the present one was deployed. Rolling back twice goes two back."""
+    served: list[str] = []
+    for decision in decisions:
+        if decision.outcome != "deployed" or decision.serves is None:
+            continue
+        if decision.strategy == "rollback" and decision.serves in served:
+            while served[-1] != decision.serves:
+                served.pop()
+        elif not served or served[-1] != decision.serves:
+            served.append(decision.serves)
+    return served[-2] if len(served) > 1 else None
+
+
 def _key(number: int) -> str:
     return f"decisions/{number:08d}.json"
 

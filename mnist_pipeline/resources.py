@@ -12,14 +12,17 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 
 from mnist_pipeline.acquire import DATASETS, DigitSource
+from mnist_pipeline.courier import Order, follow
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
 from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.shelves import Shelf
+from mnist_pipeline.spool import RunFacts, Spool, now_ms
 from mnist_pipeline.storage import BadLocation, blobs_at, place_at, shelf_at
 from mnist_pipeline.store import ModelStore
+from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
 
 if TYPE_CHECKING:
     from mnist_pipeline.inbox import Mailbox
@@ -27,7 +30,10 @@ if TYPE_CHECKING:
 PROJECT = Path(__file__).resolve().parents[1]
 REQUIRED = {
     "MNIST_S3_BUCKET": "the bucket in which models, data and predictions are kept",
+    "MLFLOW_TRACKING_URI": "where runs are tracked, http://…; none switches it off",
 }
+NO_TRACKING = "none"
+FOLLOWED_S = 20.0  # that the sender of a run may go on after the step has ended
 
 
 class Source(dg.ConfigurableResource):
@@ -107,19 +113,71 @@ class Mail(dg.ConfigurableResource):
         return ZoneInfo(self.timezone)
 
 
+class Tracking(dg.ConfigurableResource):
+    """MLflow: where it is, and where records wait for it.
+
+    uri: a tracking URI, or "none". experiment: its name there. location, endpoint: of the spool. folder: on this
+    machine, for the sender's lock and the artifacts of a store that is no server. ui: Dagster's, for links to runs.
+    """
+
+    uri: str
+    experiment: str
+    location: str
+    endpoint: str
+    folder: str
+    ui: str
+    environment: str
+
+    def open(self, context: dg.AssetExecutionContext) -> Tracker:
+        """What a step of this run records with."""
+        if self.is_off():
+            return NoTracker()
+        run, spool = context.run, self.spool()
+        facts = RunFacts(run.run_id, f"{run.job_name} {run.run_id[:8]}", now_ms(), self._tags(run))
+        return SpoolTracker(spool, facts, self.pages(), lambda: self._start(run.run_id, spool), context.log)
+
+    def spool(self) -> Spool:
+        """What waits."""
+        return Spool.at(self.location, self.endpoint)
+
+    def pages(self) -> Pages:
+        """Addresses in MLflow's UI."""
+        return Pages.of(self.uri, self.experiment)
+
+    def is_off(self) -> bool:
+        """Whether MLFLOW_TRACKING_URI says that nothing is to be tracked."""
+        return self.uri == NO_TRACKING
+
+    def order(self, seconds: float, **more: Any) -> Order:
+        """What the sending process has to know. more: see `Order`."""
+        return Order(self.uri, self.experiment, self.location, self.endpoint, self.folder, seconds, **more)
+
+    def _start(self, run_id: str, spool: Spool) -> Callable[[], None]:
+        """Sending while the run goes on: to a server, unless it was away in this run already."""
+        if not is_server(self.uri) or spool.is_away(run_id):
+            return lambda: None
+        return follow(self.order(FOLLOWED_S, follow=run_id))
+
+    def _tags(self, run: dg.DagsterRun) -> dict[str, str]:
+        page = f"{self.ui.rstrip('/')}/runs/{run.run_id}"
+        return {"dagster_job": run.job_name, "dagster_run": page, "environment": self.environment}
+
+
 def dev_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Everything on this disk; embedded digits when MNIST cannot be had."""
     state = state_folder(env)
-    return _resources(env, lambda name: str(state / name), allow_embedded=True)
+    store = env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
+    return _resources(env, "dev", lambda name: str(state / name), allow_embedded=True, mlflow=store)
 
 
 def prod_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
-    """Everything in S3, and the full data set or a clear failure. Raises ValueError naming what is not set."""
-    needed = _required(env, "MNIST_S3_BUCKET")
+    """Everything in S3, and the full data set or a clear failure. Raises ValueError naming all that is not set."""
+    needed = _required(env, *REQUIRED)
     bucket, prefix = needed["MNIST_S3_BUCKET"], env.get("MNIST_S3_PREFIX", "").strip("/")
     root = f"s3://{bucket}/{prefix}".rstrip("/")
     place_at(f"{root}/predictions", env.get("S3_ENDPOINT_URL", ""))  # raises BadLocation, which is a ValueError
-    return _resources(env, lambda name: f"{root}/{name}", allow_embedded=False)
+    mlflow = needed["MLFLOW_TRACKING_URI"]
+    return _resources(env, "prod", lambda name: f"{root}/{name}", allow_embedded=False, mlflow=mlflow)
 
 
 def state_folder(env: Mapping[str, str] = os.environ) -> Path:
@@ -147,7 +205,9 @@ def nightly_run(env: Mapping[str, str] = os.environ) -> NightlyRun:
     return NightlyRun(timezone(env), hour, minute)
 
 
-def _resources(env: Mapping[str, str], at: Callable[[str], str], *, allow_embedded: bool) -> dict[str, Any]:
+def _resources(
+    env: Mapping[str, str], environment: str, at: Callable[[str], str], *, allow_embedded: bool, mlflow: str
+) -> dict[str, Any]:
     """at: from a name to the location of what is kept under it."""
     endpoint = env.get("S3_ENDPOINT_URL", "")
     return {
@@ -169,6 +229,15 @@ def _resources(env: Mapping[str, str], at: Callable[[str], str], *, allow_embedd
             endpoint=endpoint,
             timezone=timezone(env),
             settle_s=_seconds(env, "MNIST_INBOX_SETTLE_S", 5.0),
+        ),
+        "tracking": Tracking(
+            uri=mlflow,
+            experiment=env.get("MNIST_EXPERIMENT") or "mnist_pipeline",
+            location=at("tracking"),
+            endpoint=endpoint,
+            folder=str(state_folder(env) / "mlflow"),
+            ui=env.get("DAGSTER_UI_URL") or "http://127.0.0.1:3000",
+            environment=environment,
         ),
     }
 

@@ -20,7 +20,7 @@ from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.files import read_value
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.resources import Mail, Models, Pictures
+from mnist_pipeline.resources import Mail, Models, Pictures, Tracking, dev_resources
 from mnist_pipeline.store import ModelStore
 
 if TYPE_CHECKING:
@@ -86,6 +86,17 @@ class Pipeline:
     @property
     def pictures(self) -> Pictures:
         return self._resource("pictures")
+
+    @property
+    def tracking(self) -> Tracking:
+        found: Tracking = (self.definitions.resources or {})["tracking"]
+        return found
+
+    @property
+    def untracked(self) -> Tracking:
+        """For assets that are called outside of a run."""
+        found: Tracking = dev_resources({**self.env, "MLFLOW_TRACKING_URI": "none"})["tracking"]
+        return found
 
     @property
     def store(self) -> ModelStore:

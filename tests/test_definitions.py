@@ -38,13 +38,18 @@ JOBS = {
     "full_pipeline": GRAPH.keys(),
 }
 HEAVY = {"torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"}
-NEEDED_IN_PROD = {"MNIST_S3_BUCKET": "our-bucket"}
+NEEDED_IN_PROD = {"MNIST_S3_BUCKET": "our-bucket", "MLFLOW_TRACKING_URI": "http://mlflow.example"}
 EMBEDDED = "1,797 embedded digits"
 
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    return {"MNIST_PIPELINE_STATE": str(tmp_path / "state"), "MNIST_DATASET": "embedded", **NEEDED_IN_PROD}
+    return {
+        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
+        "MNIST_DATASET": "embedded",
+        "MLFLOW_TRACKING_URI": "none",
+        **NEEDED_IN_PROD,
+    }
 
 
 def specs(env: dict[str, str]) -> dict[str, dg.AssetSpec]:

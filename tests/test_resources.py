@@ -10,7 +10,7 @@ from mnist_pipeline.acquire import DATASETS, SourceUnavailable
 from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
 from mnist_pipeline.s3_requests import Place
 
-PROD = {"MNIST_S3_BUCKET": "our-bucket"}
+PROD = {"MNIST_S3_BUCKET": "our-bucket", "MLFLOW_TRACKING_URI": "http://mlflow.example"}
 
 
 def test_everything_lies_under_one_state_folder(tmp_path: Path) -> None:
@@ -94,6 +94,24 @@ def test_prod_differs_from_dev_in_taking_no_fallback(tmp_path: Path) -> None:
     dev, prod = dev_resources(env), prod_resources(env)
     assert dev.keys() == prod.keys()
     assert (dev["source"].allow_embedded, prod["source"].allow_embedded) == (True, False)
+
+
+@pytest.mark.parametrize("unset", [{}, {"MLFLOW_TRACKING_URI": ""}])
+def test_prod_names_what_is_missing_and_what_it_is_for(unset: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"prod needs MLFLOW_TRACKING_URI \(where runs are tracked"):
+        prod_resources(unset)
+
+
+def test_tracking_is_what_the_environment_says(tmp_path: Path) -> None:
+    state = {"MNIST_PIPELINE_STATE": str(tmp_path)}
+    plain = dev_resources(state)["tracking"]
+    assert (plain.uri, plain.experiment) == (f"sqlite:///{tmp_path}/mlflow.db", "mnist_pipeline")
+    assert (plain.ui, plain.environment) == ("http://127.0.0.1:3000", "dev")
+    said = {"MNIST_EXPERIMENT": "other", "DAGSTER_UI_URL": "https://dagster.example/", **PROD}
+    made = prod_resources({**state, **said})["tracking"]
+    assert (made.uri, made.experiment, made.environment) == (PROD["MLFLOW_TRACKING_URI"], "other", "prod")
+    assert made.ui == "https://dagster.example/"
+    assert dev_resources({**state, "MLFLOW_TRACKING_URI": "none"})["tracking"].is_off()
 
 
 def test_the_source_is_what_the_environment_says(tmp_path: Path) -> None:

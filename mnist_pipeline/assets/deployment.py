@@ -7,13 +7,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.assets import records
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice
 from mnist_pipeline.code_versions import code_version
-from mnist_pipeline.ledger import Decision, Strategy
+from mnist_pipeline.ledger import Decision, Strategy, served_before
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
-from mnist_pipeline.resources import Models
+from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retried
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
 
@@ -55,6 +56,7 @@ def production_digit_classifier(
     model_evaluation: str,
     processed_mnist_data: DigitData,
     models: Models,
+    tracking: Tracking,
 ) -> dg.MaterializeResult[str | None]:
     """A decision about what serves from now on; the value is the version that does."""
     store = models.open()
@@ -66,10 +68,12 @@ def production_digit_classifier(
         before = store.current()
         decision = _by_hand(store, before, digit_classifier, config)
     context.log.info(f"decision {decision.number}: {decision.reason}")
+    with tracking.open(context) as tracker:
+        records.decided(tracker, decision)
     return dg.MaterializeResult(
         value=decision.serves,
         data_version=dg.DataVersion(decision.serves or "nothing"),
-        metadata=_shown(decision, before),
+        metadata={**_shown(decision, before), **records.page(tracker)},
     )
 
 
@@ -138,19 +142,11 @@ def _by_hand(store: ModelStore, before: Decision | None, newest: str, config: De
 
 
 def before_that(decisions: list[Decision]) -> str:
-    """The version that served before the present one was deployed. Rolling back twice goes two back."""
-    served: list[str] = []
-    for decision in decisions:
-        if decision.outcome != "deployed" or decision.serves is None:
-            continue
-        if decision.strategy == "rollback" and decision.serves in served:
-            while served[-1] != decision.serves:
-                served.pop()
-        elif not served or served[-1] != decision.serves:
-            served.append(decision.serves)
-    if len(served) < 2:
+    """The version that served before the present one was deployed. Raises DeploymentRefused if none did."""
+    before = served_before(decisions)
+    if before is None:
         raise DeploymentRefused("there is nothing to roll back to: at most one version has ever served")
-    return served[-2]
+    return before
 
 
 def _record(

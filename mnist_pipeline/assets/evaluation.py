@@ -5,11 +5,12 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.assets import records
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
-from mnist_pipeline.resources import Models, Pictures
+from mnist_pipeline.resources import Models, Pictures, Tracking
 from mnist_pipeline.retries import retrying
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
@@ -24,7 +25,12 @@ WORST_CLASS_F1 = 0.9
 )
 @retrying
 def model_evaluation(
-    digit_classifier: str, processed_mnist_data: DigitData, models: Models, pictures: Pictures
+    context: dg.AssetExecutionContext,
+    digit_classifier: str,
+    processed_mnist_data: DigitData,
+    models: Models,
+    pictures: Pictures,
+    tracking: Tracking,
 ) -> dg.MaterializeResult[str]:
     """The report of the newest version; the value is the key of the report in the store."""
     from mnist_pipeline.ml.custom_metrics import METRICS
@@ -52,15 +58,20 @@ def model_evaluation(
     }
     key = store.add_report(report)
     numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(parts[part]).items()}
+    images = _drawn(parts["test"], processed_mnist_data["test"], names)
+    with tracking.open(context) as tracker:
+        records.evaluated(tracker, digit_classifier, numbers, images)
     return dg.MaterializeResult(
         value=key,
         data_version=dg.DataVersion(key),
         metadata={
             "version": digit_classifier,
-            **_shown(parts["test"], processed_mnist_data["test"], names, pictures),
+            **{name: pictures.open().show("model_evaluation", name, png) for name, png in images.items()},
+            "scores": _scores(parts["test"]),
             "worst_class": parts["test"]["worst_class"]["name"],
             **dict(sorted(numbers.items())),
             "report": key,
+            **records.page(tracker),
         },
     )
 
@@ -96,25 +107,28 @@ def evaluation_checks(
     yield verdict(NO_CLASS_IS_LEFT_BEHIND, worst["f1"] >= WORST_CLASS_F1, worst=worst["name"], f1=worst["f1"])
 
 
-def _shown(
-    test: dict[str, Any], data: LabeledImages, names: tuple[str, ...], pictures: Pictures
-) -> dict[str, dg.MetadataValue]:
-    """The pictures of the test part, and its scores a class as a table."""
+def _drawn(test: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The pictures of the test part, as PNG."""
     from mnist_pipeline.ml import plots
 
-    book, wrong = pictures.open(), test["mistakes"]
+    wrong = test["mistakes"]
     sheet = plots.contact_sheet(
         data.images[[each["row"] for each in wrong]],
         [f"{each['truth']}→{each['predicted']} {each['confidence']:.0%}" for each in wrong],
         columns=9,
     )
-    records = [
-        dg.TableRecord({"class": name, **{score: round(value, 4) for score, value in scores.items()}})
-        for name, scores in test["per_class"].items()
-    ]
     return {
-        "confusion": book.show("model_evaluation", "confusion", plots.confusion(test["confusion"], names)),
-        "per_class": book.show("model_evaluation", "per_class", plots.per_class(test["per_class"])),
-        "mistakes": book.show("model_evaluation", "mistakes", sheet),
-        "scores": dg.MetadataValue.table(records),
+        "confusion": plots.confusion(test["confusion"], names),
+        "per_class": plots.per_class(test["per_class"]),
+        "mistakes": sheet,
     }
+
+
+def _scores(test: dict[str, Any]) -> dg.TableMetadataValue:
+    """The scores of the test part, a class a row."""
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord({"class": name, **{score: round(value, 4) for score, value in scores.items()}})
+            for name, scores in test["per_class"].items()
+        ]
+    )

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.assets import records
 from mnist_pipeline.assets.checks import blocking, verdict
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice, given, optional_fields
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.config import ModelConfig, Preset, configure
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.resources import Models, Pictures
+from mnist_pipeline.resources import Models, Pictures, Tracking
 from mnist_pipeline.retries import retrying
+from mnist_pipeline.store import Card, ModelStore
 
 if TYPE_CHECKING:
     from mnist_pipeline.ml.training import Trained
@@ -51,41 +53,37 @@ def digit_classifier(
     processed_mnist_data: DigitData,
     models: Models,
     pictures: Pictures,
+    tracking: Tracking,
 ) -> dg.MaterializeResult[str]:
     """A trained `DigitCNN`, stored as an immutable version; the value is its name."""
     from mnist_pipeline.ml import plots
-    from mnist_pipeline.ml.artifacts import pack
     from mnist_pipeline.ml.training import train
 
     chosen, data = _chosen(config), processed_mnist_data
-    with _progress_bar() as on_step:
+    with tracking.open(context) as tracker, _progress_bar() as on_step:
+        records.settings(tracker, chosen, data, CODE)
         trained = train(
             data["train"],
             data["validation"],
             len(data.origin.class_names),
             chosen,
-            on_epoch=lambda epoch: context.log.info(epoch.line()),
+            on_epoch=records.each_epoch(tracker, context.log.info),
             on_step=on_step,
         )
-    best = trained.best
-    card = models.open().add_version(
-        pack(trained.network, data["validation"].images),
-        label=chosen.label(best.validation_accuracy),
-        metrics={"validation_accuracy": best.validation_accuracy, "validation_loss": best.validation_loss},
-        config=chosen.model_dump(),
-        class_names=data.origin.class_names,
-        preparation=data.origin.preparation,
-        dataset=data.origin.dataset,
-        data_version=data.digest(),
-        code_version=CODE,
-        run_id=context.run.run_id,
-    )
-    curves = pictures.open().show("digit_classifier", "training_curves", plots.training_curves(trained.history))
+        card = _store(models.open(), trained, data, context.run.run_id)
+        curves = plots.training_curves(trained.history)
+        records.stored(tracker, card)
+        tracker.artifact("training_curves.png", curves)
     context.log.info(f"stored version {card.name}")
     return dg.MaterializeResult(
         value=card.name,
         data_version=dg.DataVersion(card.digest),
-        metadata={"version": card.name, "training_curves": curves, **_facts(trained)},
+        metadata={
+            "version": card.name,
+            "training_curves": pictures.open().show("digit_classifier", "training_curves", curves),
+            **_facts(trained),
+            **records.page(tracker),
+        },
     )
 
 
@@ -121,6 +119,25 @@ def _chosen(config: Any) -> ModelConfig:
     """The preset with the fields that were set."""
     fields = given(config)
     return configure(fields.pop("preset"), **fields)
+
+
+def _store(store: ModelStore, trained: "Trained", data: DigitData, run_id: str) -> Card:
+    """What was trained as a version, with everything that it came from on its card."""
+    from mnist_pipeline.ml.artifacts import pack
+
+    best = trained.best
+    return store.add_version(
+        pack(trained.network, data["validation"].images),
+        label=trained.config.label(best.validation_accuracy),
+        metrics={"validation_accuracy": best.validation_accuracy, "validation_loss": best.validation_loss},
+        config=trained.config.model_dump(),
+        class_names=data.origin.class_names,
+        preparation=data.origin.preparation,
+        dataset=data.origin.dataset,
+        data_version=data.digest(),
+        code_version=CODE,
+        run_id=run_id,
+    )
 
 
 def _facts(trained: "Trained") -> dict[str, Any]:

@@ -158,6 +158,7 @@ def test_prod_takes_no_fallback(tmp_path: Path) -> None:
         tmp_path / "state",
         MNIST_PIPELINE_ENV="prod",
         MNIST_S3_BUCKET="unused",
+        MLFLOW_TRACKING_URI="none",
         MNIST_DATASET="auto",
         MNIST_MIRROR=NOWHERE,
     )

@@ -52,6 +52,7 @@ def decide_on(
         model_evaluation=report,
         processed_mnist_data=data or pipeline.digits(),
         models=pipeline.models,
+        tracking=pipeline.untracked,
     )
     decision = pipeline.store.current()
     assert decision is not None
@@ -60,7 +61,14 @@ def decide_on(
 
 def evaluated(pipeline: Pipeline, version: str) -> str:
     """The key of a report about that version."""
-    made = model_evaluation(version, pipeline.digits(), models=pipeline.models, pictures=pipeline.pictures)
+    made = model_evaluation(
+        dg.build_asset_context(),
+        version,
+        pipeline.digits(),
+        models=pipeline.models,
+        pictures=pipeline.pictures,
+        tracking=pipeline.untracked,
+    )
     return str(made.value)
 
 
@@ -341,6 +349,7 @@ def test_who_loses_a_race_is_told_who_won(pipeline: Pipeline) -> None:
             model_evaluation=pipeline.value("model_evaluation"),
             processed_mnist_data=pipeline.digits(),
             models=OvertakenModels(location=str(pipeline.state / "models")),
+            tracking=pipeline.untracked,
         )
     assert decisions(pipeline) == 2
     assert pipeline.store.production() == pipeline.value("digit_classifier")

@@ -1,0 +1,75 @@
+"""What the assets record for MLflow: from the values of a stage to parameters, metrics, tags and pictures.
+
+Not here: how it gets there (`tracking.py`), and what is shown in Dagster (the assets' metadata).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from mnist_pipeline.ledger import Decision
+from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.store import Card
+from mnist_pipeline.tracking import Tracker
+
+if TYPE_CHECKING:
+    from mnist_pipeline.ml.training import Epoch
+
+
+def settings(tracker: Tracker, config: ModelConfig, data: DigitData, code: str) -> None:
+    """Before training: every knob, and which images."""
+    parts = {f"{part}_images": len(data[part]) for part in ("train", "validation", "test")}
+    tracker.params({**config.model_dump(), "dataset": data.origin.dataset, **parts})
+    tracker.tags({"data_source": data.origin.source, "data_version": data.digest(), "code_version": code})
+
+
+def each_epoch(tracker: Tracker, log: Callable[[str], None]) -> "Callable[[Epoch], None]":
+    """What is called after every epoch of a training: a line in the log, and its numbers in MLflow."""
+
+    def record(epoch: "Epoch") -> None:
+        log(epoch.line())
+        tracker.metrics(
+            {
+                "train_loss": epoch.train_loss,
+                "validation_loss": epoch.validation_loss,
+                "validation_accuracy": epoch.validation_accuracy,
+                "images_per_second": epoch.images_per_s,
+            },
+            step=epoch.number,
+        )
+
+    return record
+
+
+def stored(tracker: Tracker, card: Card) -> None:
+    """The version that came of a training; the registry gets it from the store."""
+    tracker.tags({"model_version": card.name, "model_digest": card.digest})
+
+
+def evaluated(tracker: Tracker, version: str, numbers: Mapping[str, float], pictures: Mapping[str, bytes]) -> None:
+    """The numbers of a report, of both parts, and its pictures."""
+    tracker.tags({"evaluated_version": version})
+    tracker.metrics(numbers)
+    for name, png in pictures.items():
+        tracker.artifact(f"evaluation/{name}.png", png)
+
+
+def decided(tracker: Tracker, decision: Decision) -> None:
+    """What the ledger says now, and why."""
+    tracker.tags(
+        {
+            "decision": decision.number,
+            "decision_outcome": decision.outcome,
+            "decision_strategy": decision.strategy,
+            "decision_reason": decision.reason,
+            "serves_now": decision.serves or "nothing",
+        }
+    )
+
+
+def page(tracker: Tracker) -> dict[str, Any]:
+    """The link to the MLflow run as metadata; nothing when nothing is tracked."""
+    link = tracker.link()
+    return {"mlflow_run": dg.MetadataValue.url(link)} if link else {}
