@@ -8,7 +8,9 @@ import dagster as dg
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
 from mnist_pipeline.automation import JOBS
 from mnist_pipeline.console import brief_logger
-from mnist_pipeline.resources import dev_resources, prod_resources
+from mnist_pipeline.health import Nights
+from mnist_pipeline.resources import dev_resources, nightly_at, prod_resources, timezone
+from mnist_pipeline.watching import watching_sensors
 
 RESOURCES = {"dev": dev_resources, "prod": prod_resources}
 
@@ -35,6 +37,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             evaluation.evaluation_checks,
         ],
         jobs=JOBS,
+        sensors=watching_sensors(Nights("batch_digit_predictions", at=nightly_at(env), zone=timezone(env))),
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
         executor=dg.in_process_executor,

@@ -37,6 +37,7 @@ FACTS = (
     *("metrics", "config", "class_names", "preparation"),
     *("dataset", "data_version", "code_version", "run_id"),
 )
+PROD = {"SLACK_BOT_TOKEN": "xoxb-1234-abcdefgh", "SLACK_CHANNEL": "C012"}  # what prod cannot do without
 NIGHT = "2026-01-05"  # a night that is over
 
 

@@ -27,19 +27,19 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
-            *("tracking", "alerts", "shelves", "storage", "s3"),
+            *("tracking", "alerts", "redaction", "shelves", "storage", "s3"),
         },
     ),
     ("what Dagster is told about it", {"console", "files", "pictures"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "triggers", "watching"}),
+    ("automation", {"automation", "triggers", "findings", "health", "watching"}),
     ("definitions", {"definitions"}),
     ("ways in", {"run", "doctor"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "triggers", "watching", "console", "definitions"),
-    *("files", "pictures", "resources", "run", "doctor"),
+    *("findings", "health", "files", "pictures", "resources", "run", "doctor"),
 }
 READS_THE_ENVIRONMENT = {"resources", "definitions", "run", "doctor"}
 FRAMEWORKS = {

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pipelines import ROOT, TINY, call, instance_of
+from pipelines import PROD, ROOT, TINY, call, instance_of
 
 from mnist_pipeline.definitions import build_definitions
 
@@ -54,11 +54,11 @@ def specs(env: dict[str, str]) -> dict[str, dg.AssetSpec]:
 
 
 def test_dev_and_prod_have_the_same_graph_jobs_checks_and_resource_keys(env: dict[str, str]) -> None:
-    dev, prod = (build_definitions({**env, "MNIST_PIPELINE_ENV": name}) for name in ("dev", "prod"))
+    dev, prod = (build_definitions({**env, **PROD, "MNIST_PIPELINE_ENV": name}) for name in ("dev", "prod"))
     assert set(dev.resources or {}) == set(prod.resources or {})
     assert [job.name for job in dev.jobs or []] == [job.name for job in prod.jobs or []]
     assert dev.asset_checks == prod.asset_checks
-    assert specs({**env, "MNIST_PIPELINE_ENV": "dev"}) == specs({**env, "MNIST_PIPELINE_ENV": "prod"})
+    assert specs({**env, "MNIST_PIPELINE_ENV": "dev"}) == specs({**env, **PROD, "MNIST_PIPELINE_ENV": "prod"})
 
 
 @pytest.mark.parametrize("unset", [{}, {"MNIST_PIPELINE_ENV": ""}])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pipelines import PROD
 
 from mnist_pipeline.acquire import DATASETS, SourceUnavailable
 from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
@@ -34,14 +35,14 @@ def test_a_home_folder_is_understood_and_a_path_is_made_absolute(
 
 def test_building_and_opening_them_touches_no_disk(tmp_path: Path) -> None:
     for build in (dev_resources, prod_resources):
-        made = build({"MNIST_PIPELINE_STATE": str(tmp_path / "state")})
+        made = build({**PROD, "MNIST_PIPELINE_STATE": str(tmp_path / "state")})
         for name in ("source", "models", "pictures"):
             made[name].open()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_prod_differs_from_dev_in_taking_no_fallback(tmp_path: Path) -> None:
-    env = {"MNIST_PIPELINE_STATE": str(tmp_path)}
+    env = {**PROD, "MNIST_PIPELINE_STATE": str(tmp_path)}
     dev, prod = dev_resources(env), prod_resources(env)
     assert dev.keys() == prod.keys()
     assert (dev["source"].allow_embedded, prod["source"].allow_embedded) == (True, False)
