@@ -3,6 +3,7 @@
 `dev_resources` and `prod_resources` have the same keys and other values. Nothing here touches a disk or a network.
 """
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 
 from mnist_pipeline.acquire import DATASETS, DigitSource
+from mnist_pipeline.alerts import TIMEOUT_S, Alerter, Heartbeat, LogAlerter, NoHeartbeat, SlackAlerter, UrlHeartbeat
 from mnist_pipeline.courier import Order, follow
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
+from mnist_pipeline.redaction import Redaction
 from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.shelves import Shelf
 from mnist_pipeline.spool import RunFacts, Spool, now_ms
@@ -31,6 +34,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 REQUIRED = {
     "MNIST_S3_BUCKET": "the bucket in which models, data and predictions are kept",
     "MLFLOW_TRACKING_URI": "where runs are tracked, http://…; none switches it off",
+    "SLACK_BOT_TOKEN": "the bot token (xoxb-…) that alerts are sent with",
+    "SLACK_CHANNEL": "the channel that alerts go to, best by its id",
 }
 NO_TRACKING = "none"
 FOLLOWED_S = 20.0  # that the sender of a run may go on after the step has ended
@@ -163,6 +168,37 @@ class Tracking(dg.ConfigurableResource):
         return {"dagster_job": run.job_name, "dagster_run": page, "environment": self.environment}
 
 
+class Alerts(dg.ConfigurableResource):
+    """Where alerts go: a Slack channel, or the log where there is no token.
+
+    api_url: of Slack's API, empty for Slack's own. ui_url: of the Dagster UI, for links.
+    heartbeat_url: is asked for while all is watched, empty for nobody.
+    """
+
+    token: str
+    channel: str
+    api_url: str
+    ui_url: str
+    heartbeat_url: str
+
+    def open(self, log: logging.Logger) -> Alerter:
+        """The door that alerts leave through; nothing is sent yet."""
+        redaction = Redaction.of({**os.environ, "SLACK_BOT_TOKEN": self.token})
+        if not self.token:
+            return LogAlerter(log, redaction)
+        from dagster_slack import SlackResource
+
+        client = SlackResource(token=self.token).get_client()
+        client.timeout, client.retry_handlers = TIMEOUT_S, []  # the next tick tries again: one try each, soon over
+        if self.api_url:
+            client.base_url = self.api_url.rstrip("/") + "/"
+        return SlackAlerter(client, self.channel, redaction, runs_page=f"{self.ui_url}/runs")
+
+    def heartbeat(self) -> Heartbeat:
+        """The sign of life for a monitor outside."""
+        return UrlHeartbeat(self.heartbeat_url) if self.heartbeat_url else NoHeartbeat()
+
+
 def dev_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Everything on this disk; embedded digits when MNIST cannot be had."""
     state = state_folder(env)
@@ -239,13 +275,20 @@ def _resources(
             ui=env.get("DAGSTER_UI_URL") or "http://127.0.0.1:3000",
             environment=environment,
         ),
+        "alerts": Alerts(
+            token=dg.EnvVar("SLACK_BOT_TOKEN") if env.get("SLACK_BOT_TOKEN") else "",
+            channel=env.get("SLACK_CHANNEL", ""),
+            api_url=env.get("SLACK_API_URL", ""),
+            ui_url=(env.get("DAGSTER_UI_URL") or "http://127.0.0.1:3000").rstrip("/"),
+            heartbeat_url=env.get("MNIST_HEARTBEAT_URL", ""),
+        ),
     }
 
 
 def _required(env: Mapping[str, str], *names: str) -> dict[str, str]:
     """The values of variables that have no default. Raises ValueError naming all that are not set, at once."""
-    if missing := [name for name in names if not env.get(name)]:
-        raise ValueError("not set, and needed: " + "; ".join(f"{name}, {REQUIRED[name]}" for name in missing))
+    if missing := [f"{name}: {REQUIRED[name]}" for name in names if not env.get(name)]:
+        raise ValueError("MNIST_PIPELINE_ENV=prod needs variables that are not set:\n  " + "\n  ".join(missing))
     return {name: env[name] for name in names}
 
 

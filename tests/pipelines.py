@@ -35,6 +35,12 @@ FACTS = (
     *("metrics", "config", "class_names", "preparation"),
     *("dataset", "data_version", "code_version", "run_id"),
 )
+PROD = {  # what prod cannot do without
+    "MNIST_S3_BUCKET": "our-bucket",
+    "MLFLOW_TRACKING_URI": "none",
+    "SLACK_BOT_TOKEN": "xoxb-1234-abcdefgh",
+    "SLACK_CHANNEL": "C012",
+}
 NIGHT = "2026-01-05"  # a night that is over
 
 

@@ -27,7 +27,7 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
-            *("tracking", "alerts", "shelves", "storage"),
+            *("tracking", "alerts", "redaction", "shelves", "storage"),
             *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror", "changes", "dropped", "nights"),
             *("spool", "courier", "mlflow_sender", "mlflow_runs", "mlflow_registry"),
         },
@@ -35,13 +35,14 @@ LAYERS = (
     ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "healing", "triggers", "watching", "delivery"}),
+    ("automation", {"automation", "healing", "triggers", "findings", "health", "watching", "delivery"}),
     ("definitions", {"definitions"}),
     ("ways in", {"run", "doctor", "experiments"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "healing", "triggers", "watching", "compute_logs", "console", "definitions"),
     *("files", "pictures", "resources", "retries", "run", "doctor", "delivery", "experiments"),
+    *("findings", "health"),
 }
 READS_THE_ENVIRONMENT = {
     *("resources", "definitions", "run", "doctor", "experiments"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from pipelines import ROOT, TINY, call, instance_of
+from pipelines import PROD, ROOT, TINY, call, instance_of
 
 from mnist_pipeline.definitions import build_definitions
 
@@ -38,7 +38,6 @@ JOBS = {
     "full_pipeline": GRAPH.keys(),
 }
 HEAVY = {"torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"}
-NEEDED_IN_PROD = {"MNIST_S3_BUCKET": "our-bucket", "MLFLOW_TRACKING_URI": "http://mlflow.example"}
 EMBEDDED = "1,797 embedded digits"
 
 
@@ -48,7 +47,6 @@ def env(tmp_path: Path) -> dict[str, str]:
         "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
         "MNIST_DATASET": "embedded",
         "MLFLOW_TRACKING_URI": "none",
-        **NEEDED_IN_PROD,
     }
 
 
@@ -60,11 +58,11 @@ def specs(env: dict[str, str]) -> dict[str, dg.AssetSpec]:
 
 
 def test_dev_and_prod_have_the_same_graph_jobs_checks_and_resource_keys(env: dict[str, str]) -> None:
-    dev, prod = (build_definitions({**env, "MNIST_PIPELINE_ENV": name}) for name in ("dev", "prod"))
+    dev, prod = (build_definitions({**PROD, **env, "MNIST_PIPELINE_ENV": name}) for name in ("dev", "prod"))
     assert set(dev.resources or {}) == set(prod.resources or {})
     assert [job.name for job in dev.jobs or []] == [job.name for job in prod.jobs or []]
     assert dev.asset_checks == prod.asset_checks
-    assert specs({**env, "MNIST_PIPELINE_ENV": "dev"}) == specs({**env, "MNIST_PIPELINE_ENV": "prod"})
+    assert specs({**env, "MNIST_PIPELINE_ENV": "dev"}) == specs({**env, **PROD, "MNIST_PIPELINE_ENV": "prod"})
 
 
 @pytest.mark.parametrize("unset", [{}, {"MNIST_PIPELINE_ENV": ""}])

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from digit_files import png
-from pipelines import NIGHT, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata
+from pipelines import NIGHT, PROD, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata
 from s3_server import new_bucket
 
 from mnist_pipeline.ml import idx, sources
@@ -30,10 +30,10 @@ def prod(s3_endpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Pipeline
         Place(bucket, "raw/digits", s3_endpoint).put(name, idx.dump(array))
     made = Pipeline(
         tmp_path_factory.mktemp("prod") / "state",
+        **{**PROD, "MNIST_S3_BUCKET": bucket},
         MNIST_PIPELINE_ENV="prod",
         MNIST_DATASET="idx",
         MNIST_DATA_DIR=f"s3://{bucket}/raw/digits",
-        MNIST_S3_BUCKET=bucket,
         MNIST_S3_PREFIX="team/digits",
         S3_ENDPOINT_URL=s3_endpoint,
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pipelines import PROD
 
 from mnist_pipeline.acquire import DATASETS, SourceUnavailable
 from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
 from mnist_pipeline.s3_requests import Place
-
-PROD = {"MNIST_S3_BUCKET": "our-bucket", "MLFLOW_TRACKING_URI": "http://mlflow.example"}
 
 
 def test_everything_lies_under_one_state_folder(tmp_path: Path) -> None:
@@ -69,7 +68,7 @@ def test_inbox_and_data_may_be_in_s3_in_dev_and_in_a_folder_in_prod(tmp_path: Pa
 
 
 def test_prod_names_what_is_not_set_and_what_for() -> None:
-    with pytest.raises(ValueError, match=r"not set, and needed: MNIST_S3_BUCKET, the bucket in which models"):
+    with pytest.raises(ValueError, match=r"MNIST_S3_BUCKET: the bucket in which models"):
         prod_resources({})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
-from pipelines import DATA, TINY, Pipeline, data_version, metadata, verdicts
+from pipelines import DATA, PROD, TINY, Pipeline, data_version, metadata, verdicts
 
 from mnist_pipeline.acquire import SourceUnavailable
 from mnist_pipeline.assets.data import processed_data_checks, raw_data_checks
@@ -154,14 +154,7 @@ def test_dev_falls_back_to_the_embedded_digits_and_nobody_can_miss_it(tmp_path: 
 
 @pytest.mark.usefixtures("no_proxy")
 def test_prod_takes_no_fallback(tmp_path: Path) -> None:
-    prod = Pipeline(
-        tmp_path / "state",
-        MNIST_PIPELINE_ENV="prod",
-        MNIST_S3_BUCKET="unused",
-        MLFLOW_TRACKING_URI="none",
-        MNIST_DATASET="auto",
-        MNIST_MIRROR=NOWHERE,
-    )
+    prod = Pipeline(tmp_path / "state", MNIST_PIPELINE_ENV="prod", MNIST_DATASET="auto", MNIST_MIRROR=NOWHERE, **PROD)
     with pytest.raises(SourceUnavailable, match="MNIST_DATA_DIR"):
         prod.run("raw_mnist_data")
     assert not list(prod.state.rglob("*.safetensors"))
