@@ -13,6 +13,7 @@ import dagster as dg
 from upath import UPath
 
 from mnist_pipeline.ml.digits import DigitData, from_tensors, to_tensors
+from mnist_pipeline.retries import retried
 
 
 class NotMaterialized(dg.DagsterError):
@@ -25,6 +26,16 @@ class DamagedValue(dg.DagsterError):
 
 class AssetFiles(dg.UPathIOManager):
     """Reads and writes asset values under one folder. A file is replaced whole or stays as it was."""
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """As Dagster's own; tried again where the storage cannot be reached."""
+        with retried(lambda: context.step_context.previous_attempt_count):
+            return super().load_input(context)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """The same for writing."""
+        with retried(lambda: context.step_context.previous_attempt_count):
+            super().handle_output(context, obj)
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         """Write to a temporary file beside the target, then rename."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import datetime, timezone
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.freshness_evaluator import CronFreshnessPolicyEvaluator
+from dagster._core.loader import LoadingContextForTest
+from dagster._core.test_utils import freeze_time
 
 from mnist_pipeline.definitions import build_definitions
 
@@ -93,3 +98,25 @@ def test_timezone_and_time_reach_partitions_schedule_and_freshness(tmp_path: Pat
     )
     schedule = definitions.resolve_schedule_def("nightly")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("15 3 * * *", "Europe/Berlin")
+
+
+def test_a_night_without_predictions_is_noticed_an_hour_later(tmp_path: Path) -> None:
+    """Dagster's own evaluation knows partitioned assets too: it asks when anything was made last."""
+    definitions = build_definitions({"MNIST_PIPELINE_STATE": str(tmp_path)})
+    key = dg.AssetKey("batch_digit_predictions")
+    node = definitions.get_repository_def().asset_graph.get(key)
+
+    def state(instance: dg.DagsterInstance, at: datetime) -> str:
+        with freeze_time(at):
+            looked = CronFreshnessPolicyEvaluator().evaluate_freshness(LoadingContextForTest(instance), node)
+            return asyncio.run(looked).value
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert state(instance, datetime(2026, 3, 10, 12, tzinfo=timezone.utc)) == "UNKNOWN"
+        with freeze_time(datetime(2026, 3, 10, 2, 5, tzinfo=timezone.utc)):
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2026-03-09"))
+        assert state(instance, datetime(2026, 3, 11, 2, 59, tzinfo=timezone.utc)) == "PASS"
+        assert state(instance, datetime(2026, 3, 11, 3, 1, tzinfo=timezone.utc)) == "FAIL"
+        with freeze_time(datetime(2026, 3, 11, 4, 0, tzinfo=timezone.utc)):
+            instance.report_runless_asset_event(dg.AssetMaterialization(key, partition="2026-03-10"))
+        assert state(instance, datetime(2026, 3, 11, 4, 1, tzinfo=timezone.utc)) == "PASS"

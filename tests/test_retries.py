@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
+from upath import UPath
 
 from mnist_pipeline import retries
 from mnist_pipeline.acquire import SourceUnavailable, SourceUnreachable
 from mnist_pipeline.blobs import StoreUnavailable, StoreUnreachable
+from mnist_pipeline.files import AssetFiles
 from mnist_pipeline.retries import RETRIES, retrying, wait_s
 
 PASSES = (StoreUnreachable("away"), SourceUnreachable("away"), ConnectionResetError("reset"), TimeoutError("late"))
@@ -71,6 +75,40 @@ def test_checks_are_tried_again_too() -> None:
         job = dg.Definitions([thing], asset_checks=[checks]).resolve_implicit_global_asset_job_def()
         assert job.execute_in_process(instance=instance).success
     assert len(tried) == 3
+
+
+class FlakyFiles(AssetFiles):
+    """Cannot be reached the first two times, in each direction."""
+
+    faults = 0
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
+        self.fail_twice()
+        super().dump_to_path(context, obj, path)
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        self.fail_twice()
+        return super().load_from_path(context, path)
+
+    def fail_twice(self) -> None:
+        self.faults += 1
+        if self.faults % 3:
+            raise StoreUnreachable("away")
+
+
+def test_values_that_cannot_be_read_or_written_now_are_tried_again(tmp_path: Path) -> None:
+    @dg.asset
+    def number() -> int:
+        return 7
+
+    @dg.asset
+    def seen(number: int) -> None:
+        assert number == 7
+
+    files = FlakyFiles(UPath(tmp_path))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([number, seen], instance=instance, resources={"io_manager": files}).success
+    assert files.faults == 6
 
 
 def test_the_wait_doubles_and_differs_from_step_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
