@@ -63,8 +63,7 @@ def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[byt
         try:
             process.wait(30)
         finally:
-            with pytest.MonkeyPatch.context():
-                end_group(process.pid)
+            end_group(process.pid)
 
 
 def end_group(leader: int) -> None:
