@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.ml.digits import DigitData, from_tensors, to_tensors
+from mnist_pipeline.retries import retried
 from mnist_pipeline.shelves import Missing, Shelf
 from mnist_pipeline.storage import shelf_at
 
@@ -34,11 +35,17 @@ class AssetFiles(dg.IOManager):
         """Put the value, and tell where. Raises TypeError or ValueError for one that cannot be written."""
         suffix = ".safetensors" if isinstance(obj, DigitData) else ".json"
         name = "/".join(context.get_asset_identifier()) + suffix
-        self.shelf.put(name, _encode(obj))
+        data = _encode(obj)
+        with retried(lambda: context.step_context.previous_attempt_count):
+            self.shelf.put(name, data)
         context.add_output_metadata({"path": dg.MetadataValue.path(self.shelf.where(name))})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The value; of several partitions a dictionary by partition. Raises NotMaterialized, DamagedValue."""
+        with retried(lambda: context.step_context.previous_attempt_count):
+            return self._loaded(context)
+
+    def _loaded(self, context: dg.InputContext) -> Any:
         name, asset = "/".join(context.asset_key.path), context.asset_key.to_user_string()
         if not context.has_asset_partitions:
             return read_value(self.shelf, name, asset)

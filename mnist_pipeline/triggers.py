@@ -25,7 +25,7 @@ ASK_AGAIN_S = 6 * 60 * 60  # for data that was never had: the runs that failed h
 
 
 @dg.sensor(
-    target=[digit_predictions],
+    asset_selection=dg.AssetSelection.assets("digit_predictions"),
     minimum_interval_seconds=TICK_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Predicts images as they arrive in the inbox. The night reads them again for its table.",
@@ -57,7 +57,7 @@ def _images_asked_for(files: dict[str, str]) -> dg.RunRequest:
 
 
 @dg.sensor(
-    target=[data.raw_mnist_data],
+    asset_selection=dg.AssetSelection.assets("raw_mnist_data"),
     minimum_interval_seconds=TICK_S,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Reads the training data again when its content, or what is to be read, has changed.",

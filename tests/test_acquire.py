@@ -16,7 +16,7 @@ import pytest
 from digit_files import digits, idx_contents, png, strokes, write_idx, write_published
 
 import mnist_pipeline
-from mnist_pipeline.acquire import DATASETS, DigitSource, SourceUnavailable, download
+from mnist_pipeline.acquire import DATASETS, DigitSource, SourceUnavailable, SourceUnreachable, download
 from mnist_pipeline.ml.published import MNIST, PUBLISHED
 from mnist_pipeline.ml.sources import BadSource
 
@@ -166,8 +166,10 @@ def test_other_content_than_the_published_is_refused_and_nothing_is_kept(
 ) -> None:
     name = PUBLISHED["mnist"].files[1][1]
     (archives / name).write_bytes(b"another file")
-    with pytest.raises(SourceUnavailable, match=rf"mnist was not downloaded: {mirror.url}: .*not found or corrupted"):
+    message = rf"mnist was not downloaded: {mirror.url}: .*not found or corrupted"
+    with pytest.raises(SourceUnavailable, match=message) as refused:
         source(tmp_path, mirrors=(mirror.url,)).load(journal.log)
+    assert not isinstance(refused.value, SourceUnreachable)  # trying again would not change that
     assert mirror.asked_for[-1] == name
     assert files_below(tmp_path / "downloads") == []
 
@@ -177,7 +179,7 @@ def test_a_mirror_that_falls_silent_costs_no_more_than_the_time_limit(
 ) -> None:
     mirror.silent_in = PUBLISHED["mnist"].files[0][1]
     message = r"the download took longer than 1\.5 s\. Set MNIST_DATA_DIR .*MNIST_MIRROR"
-    with pytest.raises(SourceUnavailable, match=message):
+    with pytest.raises(SourceUnreachable, match=message):
         source(tmp_path, mirrors=(mirror.url,), timeout_s=1.5, attempts=5).load(journal.log)
     assert files_below(tmp_path / "downloads") == []
 
@@ -188,7 +190,7 @@ def test_a_mirror_that_falls_silent_inside_the_second_file_leaves_nothing_behind
 ) -> None:
     first, second = (archive for _, archive, _ in PUBLISHED["mnist"].files[:2])
     mirror.silent_in = second
-    with pytest.raises(SourceUnavailable, match="the download took longer than 15 s"):
+    with pytest.raises(SourceUnreachable, match="the download took longer than 15 s"):
         source(tmp_path, mirrors=(mirror.url,), timeout_s=15).load(journal.log)
     assert mirror.asked_for == [first, second]
     assert files_below(tmp_path / "downloads") == []
@@ -207,7 +209,7 @@ def test_of_two_downloads_at_once_the_second_takes_what_the_first_has_put_there(
 def test_without_a_mirror_that_can_be_reached_it_is_said_which_were_tried(
     tmp_path: Path, nobody: str, journal: Journal
 ) -> None:
-    with pytest.raises(SourceUnavailable, match=rf"mnist was not downloaded: no mirror can be reached \({nobody}\)"):
+    with pytest.raises(SourceUnreachable, match=rf"mnist was not downloaded: no mirror can be reached \({nobody}\)"):
         source(tmp_path, mirrors=(nobody,), attempts=5).load(journal.log)
     assert files_below(tmp_path / "downloads") == []
 

@@ -95,12 +95,6 @@ def test_prod_differs_from_dev_in_taking_no_fallback(tmp_path: Path) -> None:
     assert (dev["source"].allow_embedded, prod["source"].allow_embedded) == (True, False)
 
 
-@pytest.mark.parametrize("unset", [{}, {"MLFLOW_TRACKING_URI": ""}])
-def test_prod_names_what_is_missing_and_what_it_is_for(unset: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"prod needs MLFLOW_TRACKING_URI \(where runs are tracked"):
-        prod_resources(unset)
-
-
 def test_tracking_is_what_the_environment_says(tmp_path: Path) -> None:
     state = {"MNIST_PIPELINE_STATE": str(tmp_path)}
     plain = dev_resources(state)["tracking"]

@@ -63,6 +63,8 @@ class HadItsTime(dg.AutomationCondition[dg.AssetKey]):
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """By the runs since the newest of its inputs."""
+        if context.candidate_subset.is_empty:  # nothing to be made: no need to look at any run
+            return _result(context, False)
         instance = context.asset_graph_view.instance
         return _result(context, context.evaluation_time >= try_again_at(instance, context.key))
 
@@ -94,12 +96,17 @@ def try_again_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime:
 
 def _ended_badly(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.RunRecord]:
     """Runs, newest first, that were to make this asset from what there is now, and have not."""
-    planned = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, asset_key=key)
-    runs = [record.event_log_entry.run_id for record in instance.get_event_records(planned, limit=LOOKED_BACK)]
     newest = max(_made_at(instance, each) for each in (key, *map(dg.AssetKey, FOLLOWS[key].changes_of)))
-    for record in instance.get_run_records(dg.RunsFilter(run_ids=runs, statuses=ENDED_BADLY)) if runs else ():
-        if (record.end_time or 0.0) > newest:
+    since = datetime.fromtimestamp(newest, timezone.utc)
+    found = dg.RunsFilter(statuses=ENDED_BADLY, updated_after=since)
+    for record in instance.get_run_records(found, limit=LOOKED_BACK):
+        if (record.end_time or newest) > newest and key in _planned(instance, record.dagster_run.run_id):
             yield record
+
+
+def _planned(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey | None]:
+    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED).records
+    return {event.asset_key for record in found if (event := record.event_log_entry.dagster_event)}
 
 
 def _made_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> float:

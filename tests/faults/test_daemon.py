@@ -1,0 +1,113 @@
+"""The real daemon, with nothing touched by hand: from a folder of data to a model in production, and again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from digit_files import idx_contents, write_idx
+from pipelines import ROOT, instance_of
+
+from mnist_pipeline.blobs import DiskBlobs
+from mnist_pipeline.ml.digits import LabeledImages
+from mnist_pipeline.ml.sources import read_embedded
+from mnist_pipeline.store import ModelStore
+
+PATIENCE_S = 420.0
+STAGES = ("raw_mnist_data", "processed_mnist_data", "digit_classifier", "model_evaluation")
+pytestmark = pytest.mark.slow
+
+
+def write_digits(folder: Path, leave_out: int = 0) -> None:
+    """The embedded digits as IDX files, without the first few of the training images."""
+    data = read_embedded()
+    train = data["train"]
+    fewer = LabeledImages(train.images[leave_out:], train.labels[leave_out:])
+    write_idx(folder, idx_contents(fewer, data["test"]))
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    return {
+        "DAGSTER_HOME": str(home),
+        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
+        "MNIST_DATASET": "idx",
+        "MNIST_DATA_DIR": str(tmp_path / "data"),
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture
+def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """dagster-daemon and its code server, in a process group of their own, which ends with the test."""
+    write_digits(Path(env["MNIST_DATA_DIR"]))
+    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "mnist_pipeline.definitions"]
+    with (tmp_path / "daemon.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        finally:
+            end_group(process.pid)
+
+
+def end_group(leader: int) -> None:
+    """Whatever of a process group is left."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def until(what: Callable[[], bool], log: Path) -> float:
+    """Seconds that it took."""
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() - begun < PATIENCE_S, log.read_text()[-4_000:]
+        time.sleep(2)
+    return time.monotonic() - begun
+
+
+def counts(instance: dg.DagsterInstance) -> dict[str, int]:
+    """How often each asset was made."""
+    return {name: len(instance.fetch_materializations(dg.AssetKey(name), limit=100).records) for name in STAGES}
+
+
+def test_from_data_to_production_and_again_when_the_data_changes(
+    daemon: subprocess.Popen[bytes], env: dict[str, str], tmp_path: Path
+) -> None:
+    store, log = ModelStore(DiskBlobs(tmp_path / "state" / "models")), tmp_path / "daemon.log"
+    data = Path(env["MNIST_DATA_DIR"])
+    with instance_of(env) as instance:
+        first = until(lambda: store.current() is not None, log)
+        assert set(counts(instance).values()) == {1}
+        served = store.production()
+
+        write_digits(data)  # the same, written again
+        (data / "classes.txt").write_text("".join(f"{digit}\n" for digit in range(10)))  # the content is another
+        until(lambda: counts(instance)["raw_mnist_data"] == 2, log)
+        time.sleep(75)  # two ticks and more
+        assert counts(instance) == {**dict.fromkeys(STAGES, 1), "raw_mnist_data": 2}
+
+        write_digits(data, leave_out=7)
+        again = until(lambda: len(store.decisions()) == 2, log)
+        assert counts(instance) == {**dict.fromkeys(STAGES, 2), "raw_mnist_data": 3}
+        assert served in store.versions()
+        assert len(store.versions()) == 2
+        assert [run for run in instance.get_runs() if run.status == dg.DagsterRunStatus.FAILURE] == []
+    print(f"first cycle {first:.0f} s, again {again:.0f} s")

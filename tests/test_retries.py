@@ -1,0 +1,119 @@
+"""What may pass by itself is tried again, three times at most; everything else fails at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from upath import UPath
+
+from mnist_pipeline import retries
+from mnist_pipeline.acquire import SourceUnavailable, SourceUnreachable
+from mnist_pipeline.blobs import StoreUnavailable, StoreUnreachable
+from mnist_pipeline.files import AssetFiles
+from mnist_pipeline.retries import RETRIES, retrying, wait_s
+
+PASSES = (StoreUnreachable("away"), SourceUnreachable("away"), ConnectionResetError("reset"), TimeoutError("late"))
+STAYS = (ValueError("a bug"), StoreUnavailable("disk full"), SourceUnavailable("md5"), KeyError("a bug"))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
+
+
+def attempts(error: Exception, failing: int) -> tuple[int, bool]:
+    """How often an asset was tried that fails so many times, and whether it was made in the end."""
+    tried = []
+
+    @dg.asset
+    @retrying
+    def stubborn() -> dg.MaterializeResult:
+        """The decorator keeps name and signature."""
+        tried.append(1)
+        if len(tried) <= failing:
+            raise error
+        return dg.MaterializeResult()
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        success = dg.materialize([stubborn], instance=instance, raise_on_error=False).success
+    return len(tried), success
+
+
+@pytest.mark.parametrize("error", PASSES, ids=lambda error: type(error).__name__)
+def test_what_passes_by_itself_is_tried_again(error: Exception) -> None:
+    assert attempts(error, failing=2) == (3, True)
+
+
+def test_it_is_given_up_after_three_retries() -> None:
+    assert attempts(StoreUnreachable("away"), failing=10) == (1 + RETRIES, False)
+
+
+@pytest.mark.parametrize("error", STAYS, ids=lambda error: type(error).__name__)
+def test_what_does_not_pass_fails_at_once(error: Exception) -> None:
+    assert attempts(error, failing=10) == (1, False)
+
+
+def test_checks_are_tried_again_too() -> None:
+    tried = []
+
+    @dg.asset
+    def thing() -> None: ...
+
+    @dg.multi_asset_check(specs=[dg.AssetCheckSpec("whole", asset=thing)])
+    @retrying
+    def checks() -> Iterator[dg.AssetCheckResult]:
+        tried.append(1)
+        if len(tried) < 3:
+            raise StoreUnreachable("away")
+        yield dg.AssetCheckResult(passed=True, check_name="whole", asset_key="thing")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = dg.Definitions([thing], asset_checks=[checks]).resolve_implicit_global_asset_job_def()
+        assert job.execute_in_process(instance=instance).success
+    assert len(tried) == 3
+
+
+class FlakyFiles(AssetFiles):
+    """Cannot be reached the first two times, in each direction."""
+
+    faults = 0
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
+        self.fail_twice()
+        super().dump_to_path(context, obj, path)
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        self.fail_twice()
+        return super().load_from_path(context, path)
+
+    def fail_twice(self) -> None:
+        self.faults += 1
+        if self.faults % 3:
+            raise StoreUnreachable("away")
+
+
+def test_values_that_cannot_be_read_or_written_now_are_tried_again(tmp_path: Path) -> None:
+    @dg.asset
+    def number() -> int:
+        return 7
+
+    @dg.asset
+    def seen(number: int) -> None:
+        assert number == 7
+
+    files = FlakyFiles(UPath(tmp_path))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([number, seen], instance=instance, resources={"io_manager": files}).success
+    assert files.faults == 6
+
+
+def test_the_wait_doubles_and_differs_from_step_to_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 10.0)
+    for attempt, seconds in ((1, 10), (2, 20), (3, 40)):
+        waits = {wait_s(attempt) for _ in range(50)}
+        assert len(waits) > 1
+        assert all(0.75 * seconds <= wait <= 1.25 * seconds for wait in waits)

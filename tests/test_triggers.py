@@ -1,0 +1,232 @@
+"""Sensors: each new file and each new content is asked for once, when it is whole, whatever is restarted."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from digit_files import digits, idx_contents, png, strokes, write_idx
+from pipelines import NIGHT, Pipeline, metadata
+
+from mnist_pipeline import triggers
+from mnist_pipeline.triggers import new_images, new_training_data
+
+
+class Sensor:
+    """One sensor over a pipeline, with the cursor that a daemon would keep."""
+
+    def __init__(self, pipeline: Pipeline, sensor: dg.SensorDefinition, *names: str) -> None:
+        self.pipeline, self.sensor, self.names = pipeline, sensor, names
+        self.cursor: str | None = None
+        self.said = ""
+
+    def tick(self) -> list[dg.RunRequest]:
+        all_of_them = self.pipeline.definitions.resources or {}
+        resources = {name: all_of_them[name] for name in self.names}
+        with dg.build_sensor_context(self.pipeline.instance, cursor=self.cursor, resources=resources) as context:
+            result = self.sensor(context)
+        if isinstance(result, dg.SkipReason):
+            self.said = str(result.skip_message)
+            return []
+        assert isinstance(result, dg.SensorResult)
+        self.cursor = result.cursor
+        self.said = str(result.skip_reason.skip_message) if isinstance(result.skip_reason, dg.SkipReason) else ""
+        return list(result.run_requests or [])
+
+    def files(self) -> list[str]:
+        """The names of the images that are asked for now."""
+        return sorted(name for request in self.tick() for name in asked(request))
+
+
+def asked(request: dg.RunRequest) -> dict[str, str]:
+    config: dict[str, Any] = dict(request.run_config)
+    return dict(config["ops"]["digit_predictions"]["config"]["inbox_files"])
+
+
+def drop(folder: Path, *names: str, seed: int = 0) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, image in zip(names, strokes(len(names), seed), strict=True):
+        (folder / name).write_bytes(png(image))
+
+
+# --- new images ---
+
+
+@pytest.fixture
+def images(pipeline: Pipeline) -> Sensor:
+    return Sensor(pipeline, new_images, "mail", "models")
+
+
+def test_each_new_image_is_asked_for_once(images: Sensor) -> None:
+    inbox = images.pipeline.inbox
+    assert images.files() == []
+    drop(inbox, "a.png", "b.png")
+    assert images.files() == ["a.png", "b.png"]
+    assert images.files() == []
+    drop(inbox, "c.png")
+    assert images.files() == ["c.png"]
+    assert images.files() == []
+
+
+def test_a_file_that_is_written_again_is_new(images: Sensor) -> None:
+    drop(images.pipeline.inbox, "a.png")
+    assert images.files() == ["a.png"]
+    drop(images.pipeline.inbox, "a.png", seed=7)
+    assert images.files() == ["a.png"]
+
+
+def test_a_file_that_is_still_written_waits(pipeline: Pipeline, tmp_path: Path) -> None:
+    patient = Sensor(pipeline.copy(tmp_path / "patient", MNIST_INBOX_SETTLE_S="60"), new_images, "mail", "models")
+    drop(patient.pipeline.inbox, "a.png", "b.png.part")
+    assert patient.files() == []
+    long_ago = time.time() - 120
+    os.utime(patient.pipeline.inbox / "a.png", (long_ago, long_ago))
+    assert patient.files() == ["a.png"]
+
+
+def test_arrays_and_other_files_are_left_to_the_night(images: Sensor) -> None:
+    drop(images.pipeline.inbox, "many.npy", "notes.txt")
+    assert images.files() == []
+
+
+def test_a_restart_before_the_cursor_was_kept_asks_with_the_same_keys(images: Sensor) -> None:
+    drop(images.pipeline.inbox, "a.png", "b.png")
+    first = [request.run_key for request in images.tick()]
+    images.cursor = None
+    assert [request.run_key for request in images.tick()] == first
+
+
+def test_the_cursor_forgets_files_that_the_night_has_taken(images: Sensor) -> None:
+    drop(images.pipeline.inbox, *(f"{i}.png" for i in range(20)))
+    images.tick()
+    assert len(str(images.cursor)) > 20 * 12
+    for path in images.pipeline.inbox.glob("*.png"):
+        path.unlink()
+    images.tick()
+    assert images.cursor == "[]"
+
+
+def test_many_images_are_asked_for_in_bounded_runs_and_ticks(images: Sensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triggers, "FILES_A_RUN", 3)
+    monkeypatch.setattr(triggers, "RUNS_A_TICK", 2)
+    drop(images.pipeline.inbox, *(f"{i}.png" for i in range(10)))
+    sizes = [[len(asked(request)) for request in images.tick()] for _ in range(3)]
+    assert sizes == [[3, 3], [3, 1], []]
+
+
+def test_images_wait_until_a_model_is_in_production(fresh: Pipeline) -> None:
+    waiting = Sensor(fresh, new_images, "mail", "models")
+    drop(fresh.inbox, "a.png")
+    assert waiting.files() == []
+    assert "no model is in production yet" in waiting.said
+
+
+def test_what_is_asked_for_is_answered_and_a_bad_file_fails_nothing(images: Sensor) -> None:
+    pipeline = images.pipeline
+    drop(pipeline.inbox, "good.png", "gone.png", "claimed.png")
+    (pipeline.inbox / "bad.png").write_bytes(b"no image")
+    (request,) = images.tick()
+    (pipeline.inbox / "gone.png").unlink()
+    night = pipeline.inbox / ".claimed" / NIGHT
+    night.mkdir(parents=True)
+    (pipeline.inbox / "claimed.png").rename(night / "claimed.png")  # the night was faster
+    ran = pipeline.run("digit_predictions", digit_predictions={"inbox_files": asked(request)})
+    rows = {row["image"]: row for row in pipeline.value("digit_predictions")}
+    assert rows.keys() == {"good.png", "bad.png", "gone.png", "claimed.png"}
+    assert rows["good.png"]["label"]
+    assert rows["claimed.png"]["label"]
+    assert "not a PNG" in rows["bad.png"]["reason"]
+    assert "changed or taken back" in rows["gone.png"]["reason"]
+    assert metadata(ran, "digit_predictions")["unreadable"] == 2
+
+
+# --- new training data ---
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_idx(tmp_path / "data", idx_contents(digits(20), digits(10, 1)))
+
+
+@pytest.fixture
+def training(folder: Path, tmp_path: Path) -> Iterator[Sensor]:
+    pipeline = Pipeline(tmp_path / "state", MNIST_DATASET="idx", MNIST_DATA_DIR=str(folder))
+    with pipeline.instance:
+        yield Sensor(pipeline, new_training_data, "source")
+
+
+def keys(sensor: Sensor, ticks: int = 4) -> list[str]:
+    return [str(request.run_key) for _ in range(ticks) for request in sensor.tick()]
+
+
+def test_the_first_data_is_asked_for_once_it_rests(training: Sensor) -> None:
+    assert training.tick() == []
+    assert "changing" in training.said
+    (request,) = training.tick()
+    assert request.asset_selection == [dg.AssetKey("raw_mnist_data")]
+    assert keys(training) == []
+    assert "nothing has changed" in training.said
+
+
+def test_changed_content_is_asked_for_once_and_other_dates_are_not(training: Sensor, folder: Path) -> None:
+    keys(training)
+    write_idx(folder, idx_contents(digits(20), digits(10, 1)))  # the same bytes, written again
+    assert keys(training) == []
+    write_idx(folder, idx_contents(digits(20, 5), digits(10, 1)))
+    assert len(keys(training)) == 1
+    assert keys(training) == []
+
+
+def test_content_that_returns_is_asked_for_again(training: Sensor, folder: Path) -> None:
+    first = keys(training)
+    write_idx(folder, idx_contents(digits(20, 5), digits(10, 1)))
+    second = keys(training)
+    write_idx(folder, idx_contents(digits(20), digits(10, 1)))
+    third = keys(training)
+    assert len({*first, *second, *third}) == 3
+
+
+def test_data_that_is_still_written_waits(training: Sensor, folder: Path) -> None:
+    keys(training)
+    for seed in (5, 6, 7):
+        write_idx(folder, idx_contents(digits(20, seed), digits(10, 1)))
+        assert training.tick() == []
+    assert len(keys(training)) == 1
+
+
+def test_a_restart_with_a_kept_cursor_asks_for_nothing(training: Sensor) -> None:
+    keys(training)
+    again = Sensor(training.pipeline, new_training_data, "source")
+    again.cursor = training.cursor
+    assert keys(again) == []
+
+
+def test_a_folder_that_is_gone_is_an_error_and_no_change(training: Sensor, folder: Path) -> None:
+    keys(training)
+    folder.rename(folder.with_name("elsewhere"))
+    with pytest.raises(OSError, match="no folder that can be read: mount it, or mend MNIST_DATA_DIR"):
+        training.tick()
+    folder.with_name("elsewhere").rename(folder)
+    assert keys(training) == []
+
+
+def test_without_a_folder_dev_does_nothing_and_says_so(fresh: Pipeline) -> None:
+    sensor = Sensor(fresh, new_training_data, "source")
+    assert keys(sensor) == []
+    assert "MNIST_DATA_DIR is not set: nothing to watch" in sensor.said
+
+
+def test_without_a_folder_prod_asks_for_the_first_data(finished: Pipeline, tmp_path: Path) -> None:
+    env = {"MNIST_PIPELINE_ENV": "prod", "MNIST_DATASET": "mnist"}
+    sensor = Sensor(Pipeline(tmp_path / "state", **env), new_training_data, "source")
+    assert len(keys(sensor)) == 1
+    assert "asked for again in 6 hours" in sensor.said
+    sensor.pipeline.instance = finished.instance  # where there is raw data
+    sensor.cursor = None
+    assert keys(sensor) == []
+    assert "what is downloaded does not change" in sensor.said
