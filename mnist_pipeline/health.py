@@ -36,12 +36,12 @@ class Problem:
 
 @dataclass(frozen=True)
 class Nights:
-    """An asset that has to be made every night: when, and for which day (0: the one that begins, -1: that ended)."""
+    """An asset that has to be made every night: when, and for which day (-1: the day before)."""
 
     asset: str
     at: str
     zone: str
-    day: int = 0
+    day: int = -1
 
     def due(self, since: float, now: float) -> Iterator[tuple[str, float]]:
         """Partition and due time (seconds since 1970) of every night after `since`, of the last week."""

@@ -1,0 +1,127 @@
+"""Alerts with the real daemon, real runs by CLI and a Slack on a real socket that is away, or slow, or asks to wait."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from pipelines import ROOT, call
+from slack_stand_in import SlackStandIn, slack_stand_in
+
+PATIENCE_S = 240.0  # the sensor ticks every 30 s; the rest is for computers that have other work
+
+
+class Daemon:
+    """`dagster-daemon run` over this package, in a session of its own so that its code servers end with it."""
+
+    def __init__(self, env: dict[str, str], log: Path) -> None:
+        self.env, self.log = env, log
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "mnist_pipeline.definitions"]
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env={**os.environ, **self.env}, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        """kill -9, the code servers too."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def slack() -> Iterator[SlackStandIn]:
+    with slack_stand_in() as made:
+        yield made
+
+
+@pytest.fixture
+def env(tmp_path: Path, slack: SlackStandIn) -> dict[str, str]:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    return {
+        "DAGSTER_HOME": str(home),
+        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
+        "MNIST_DATASET": "embedded",
+        "SLACK_BOT_TOKEN": "xoxb-1234-abcdefgh",
+        "SLACK_CHANNEL": "C012",
+        "SLACK_API_URL": slack.url,
+        "MNIST_HEARTBEAT_URL": slack.url,
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+@pytest.fixture
+def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[Daemon]:
+    made = Daemon(env, tmp_path / "daemon.log")
+    yield made
+    made.kill()
+
+
+def until(true: Callable[[], bool], what: str, daemon: Daemon) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, f"{what} did not come about:\n{daemon.log.read_text()[-3_000:]}"
+        time.sleep(0.5)
+
+
+def fails(env: dict[str, str], folder: str) -> str:
+    """A run by CLI that cannot find its data; returns what its alert has to name."""
+    command = ("-m", "dagster", "asset", "materialize", "-m", "mnist_pipeline.definitions")
+    done = call(*command, "--select", "key:raw_mnist_data", **{**env, "MNIST_DATASET": "idx", "MNIST_DATA_DIR": folder})
+    assert done.returncode != 0
+    return folder
+
+
+@pytest.mark.slow
+def test_no_alert_is_lost_or_doubled_whatever_slack_and_the_daemon_do(
+    env: dict[str, str], daemon: Daemon, slack: SlackStandIn
+) -> None:
+    def told(folder: str) -> int:
+        return sum(folder in text for text in slack.texts)
+
+    def refused(more: int) -> Callable[[], bool]:
+        wanted = len(slack.calls) + more
+        return lambda: len(slack.calls) >= wanted
+
+    tried: dict[str, list[str]] = {}
+    tried["none: a run fails by CLI"] = [fails(env, "/nowhere/calm")]
+    until(lambda: told("/nowhere/calm") > 0, "the first message", daemon)
+
+    slack.always = "500"
+    tried["Slack answers 500 over two ticks"] = [fails(env, "/nowhere/five-hundred")]
+    until(refused(2), "two refusals", daemon)
+    slack.always = "429 1"
+    tried["Slack answers 429 to every second call"] = [fails(env, "/nowhere/busy")]
+    until(refused(2), "being asked to wait", daemon)
+    slack.answers, slack.always = ["", "429 1", ""], ""
+    until(lambda: told("/nowhere/busy") > 0, "the messages after the outage", daemon)
+
+    slack.always = "500"
+    tried["kill -9 of the daemon while Slack is down"] = [fails(env, "/nowhere/killed")]
+    until(refused(1), "a refusal", daemon)
+    daemon.kill()
+    tried["a run fails while the daemon is dead"] = [fails(env, "/nowhere/dead")]
+    daemon.start()
+    until(refused(1), "a refusal after the restart", daemon)
+    slack.always = ""
+    until(lambda: told("/nowhere/dead") > 0 and told("/nowhere/killed") > 0, "the messages after the restart", daemon)
+
+    beats = slack.beats
+    until(lambda: slack.beats > beats + 1, "signs of life", daemon)  # two minutes in which nothing may be said again
+    print(f"\n| fault | tried | lost | doubled |\n|---|---|---|---|")
+    for fault, folders in tried.items():
+        counts = [told(folder) for folder in folders]
+        print(f"| {fault} | {len(counts)} | {counts.count(0)} | {sum(max(0, n - 1) for n in counts)} |")
+        assert counts == [1] * len(folders), fault
+    assert len(slack.messages) == len(tried)  # and nothing else was said: all sensors tick, all daemons live
