@@ -70,6 +70,18 @@ def test_an_artifact_without_its_record_is_no_record(place: Place, full: Spool) 
     assert place.spool.shelf.list("") == []
 
 
+def test_a_record_that_comes_while_its_run_is_closed_is_not_forgotten(place: Place) -> None:
+    with place.tracker() as tracker:
+        tracker.artifact("curve.png", b"png")
+        place.spool.close(RUN)
+    (name,) = place.spool.waiting(RUN)
+    found, facts = place.spool.record(name), place.spool.facts(RUN)
+    assert found is not None
+    assert found[1] == b"png"
+    assert facts is not None
+    assert facts.run_id == RUN
+
+
 def test_values_are_text_that_mlflow_takes(place: Place) -> None:
     with place.tracker() as tracker:
         tracker.params({"width": 8, "nothing": None})
