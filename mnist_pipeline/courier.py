@@ -46,7 +46,8 @@ class Order:
 
 @dataclass
 class Report:
-    """What came of it. away: why MLflow could not be reached; problems: what people have to look at.
+    """What came of it. away: why MLflow could not be reached; problems: records that it refused, and where they
+    are now; damaged: versions of the store that cannot be registered.
 
     busy: another process was sending; unfinished: the time was over before everything was sent.
     """
@@ -60,6 +61,7 @@ class Report:
     unfinished: bool = False
     away: str = ""
     problems: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def send(order: Order) -> Report:

@@ -28,12 +28,11 @@ STATUS = {
 
 @dataclass(frozen=True)
 class Seen:
-    """The sensor's cursor: the ledger and the versions as they were mirrored last, when, and what was refused."""
+    """The sensor's cursor: the ledger and the versions as they were mirrored last, and when."""
 
     decision: int = 0
     versions: int = -1
     mirrored_s: float = 0.0
-    refused: int = 0
 
     @staticmethod
     def of(cursor: str | None) -> "Seen":
@@ -51,16 +50,14 @@ def mlflow_delivery(context: dg.SensorEvaluationContext, tracking: Tracking, mod
     """One tick: bounded in time, quiet while the server is away, red for what waiting does not cure."""
     if tracking.is_off():
         return dg.SkipReason("MLFLOW_TRACKING_URI=none: nothing is tracked")
-    before = Seen.of(context.cursor)
-    spool, now = tracking.spool(), _present(models, before)
-    mirror = (now.decision, now.versions) != (before.decision, before.versions) or _is_due(before)
+    before, now = Seen.of(context.cursor), _present(models)
+    changed = (now.decision, now.versions) != (before.decision, before.versions)
+    mirror = changed or now.mirrored_s - before.mirrored_s > REPAIR_S
     report = deliver(tracking, models if mirror else None, context.instance)
-    done = mirror and not (report.away or report.busy or report.problems or report.unfinished)
-    refused = len(spool.refused())
-    after = Seen(now.decision, now.versions, time.time(), refused) if done else before
-    context.update_cursor(json.dumps(asdict(Seen(after.decision, after.versions, after.mirrored_s, refused))))
-    if report.problems or refused > before.refused:
-        raise SendingFailed("\n".join(report.problems) or f"MLflow refused records: {spool.refused()[-1]}")
+    if report.problems:  # once: they are out of the way now
+        raise SendingFailed("\n".join(report.problems))
+    if mirror and not (report.away or report.busy or report.unfinished):
+        context.update_cursor(json.dumps(asdict(now)))
     return dg.SkipReason(told(report, tracking))
 
 
@@ -85,13 +82,15 @@ def told(report: Report, tracking: Tracking) -> str:
     if report.busy:
         return f"another process is sending already; {report.waiting} records wait"
     counts = {
+        "records refused, which wait for somebody to look at them": len(tracking.spool().refused()),
         "records sent": report.sent,
         "runs closed": report.closed,
         "versions registered": report.registered,
         "aliases moved": report.aliases,
         "records waiting": report.waiting,
     }
-    return ", ".join(f"{number} {what}" for what, number in counts.items() if number) or "nothing to send"
+    said = [f"{number} {what}" for what, number in counts.items() if number] + report.damaged
+    return ", ".join(said) or "nothing to send"
 
 
 def ended_runs(instance: dg.DagsterInstance, spool: Spool, run_ids: list[str]) -> dict[str, tuple[str, int]]:
@@ -118,10 +117,6 @@ def _is_forgotten(facts: RunFacts) -> bool:
     return now_ms() - facts.begun_ms > FORGOTTEN_MS
 
 
-def _present(models: Models, before: Seen) -> Seen:
+def _present(models: Models) -> Seen:
     store = models.open()
-    return Seen(max(store.ledger.numbers(), default=0), len(store.versions()), before.mirrored_s, before.refused)
-
-
-def _is_due(before: Seen) -> bool:
-    return time.time() - before.mirrored_s > REPAIR_S
+    return Seen(max(store.ledger.numbers(), default=0), len(store.versions()), time.time())

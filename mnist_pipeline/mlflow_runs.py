@@ -69,10 +69,10 @@ class MlflowRuns:
         found = self.client.search_runs([self.experiment_id], search(run_id), order_by=["attributes.start_time ASC"])
         return found[0].info.run_id if found else None
 
-    def deliver(self, mlflow_run: str, names: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """Send up to `BATCH` records in one request each time; yields how many, and what was refused and put aside."""
+    def deliver(self, mlflow_run: str, names: Sequence[str], *, put_aside: bool) -> Iterator[tuple[int, str]]:
+        """Send up to `BATCH` records at a time; yields how many, and what MLflow refused and was put aside."""
         for loaded in _batches(self.spool, names):
-            yield self._deliver(mlflow_run, loaded)
+            yield self._deliver(mlflow_run, loaded, put_aside)
 
     def close(self, mlflow_run: str, status: str, time_ms: int) -> None:
         """The Dagster run has ended. status: FINISHED, FAILED or KILLED."""
@@ -87,14 +87,14 @@ class MlflowRuns:
             parent = None if place.parent == PurePosixPath(".") else str(place.parent)
             self.client.log_artifact(mlflow_run, str(file), parent)
 
-    def _deliver(self, mlflow_run: str, loaded: list[Loaded]) -> tuple[int, str]:
+    def _deliver(self, mlflow_run: str, loaded: list[Loaded], put_aside: bool) -> tuple[int, str]:
         try:
             self._apply(mlflow_run, loaded)
         except Exception as error:
-            if getattr(error, "error_code", "") not in FOR_GOOD:
+            if not put_aside or getattr(error, "error_code", "") not in FOR_GOOD:
                 raise
             if len(loaded) > 1:  # one by one, to find out which it is
-                each = [self._deliver(mlflow_run, [one]) for one in loaded]
+                each = [self._deliver(mlflow_run, [one], put_aside) for one in loaded]
                 return sum(sent for sent, _ in each), "\n".join(refused for _, refused in each if refused)
             name, record, data = loaded[0]
             return 0, f"{self.spool.refuse(name, record, data, str(error))}: {error}"
@@ -137,16 +137,28 @@ class MlflowRuns:
 
 def as_away(error: Exception, uri: str) -> Away | None:
     """`error` as the absence of a server, if that is what it is: no connection, no answer in time, 5xx, 429."""
-    from mlflow.exceptions import MlflowException
+    if not is_server(uri) or not (_is_of_the_network(error) or _is_of_mlflow(error)):
+        return None
+    return Away(" ".join(str(error).replace(uri, without_login(uri)).split())[:500])
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Raised by uploads, which mlflow passes on as they are."""
     from requests.exceptions import ConnectionError, HTTPError, Timeout
 
-    if not is_server(uri):
-        return None
-    status = getattr(getattr(error, "response", None), "status_code", 0) if isinstance(error, HTTPError) else 0
-    gone = isinstance(error, ConnectionError | Timeout) or status == 429 or status >= 500
-    if gone or (isinstance(error, MlflowException) and error.error_code in PASSING):
-        return Away(" ".join(str(error).replace(uri, without_login(uri)).split())[:500])
-    return None
+    if isinstance(error, HTTPError) and error.response is not None:
+        return error.response.status_code == 429 or error.response.status_code >= 500
+    return isinstance(error, ConnectionError | Timeout)
+
+
+def _is_of_mlflow(error: Exception) -> bool:
+    """mlflow's code INTERNAL_ERROR stands for no connection and 5xx, but also for every error without a code."""
+    from mlflow.exceptions import MlflowException, RestException
+
+    if isinstance(error, RestException):  # an answer that is neither 5xx nor 429
+        return error.json.get("error_code") in PASSING
+    unanswered = str(error).startswith("API request to")
+    return isinstance(error, MlflowException) and unanswered and error.error_code in PASSING
 
 
 def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:

@@ -67,21 +67,32 @@ class Sender:
         return self.report
 
     def follow(self) -> None:
-        """The records of one run as they come, until standard input ends and nothing waits, or MLflow is away."""
-        run_id, goes_on = self.order.follow, True
-        while goes_on or (self.spool.waiting(run_id) and time.monotonic() < self.deadline):
-            if goes_on and _ended(sys.stdin.fileno(), PAUSE_S):
-                goes_on, self.deadline = False, time.monotonic() + self.order.seconds
+        """The records of one run as they come, until standard input ends and nothing waits.
+
+        Whatever goes wrong is noted, so that later steps of the run do not try; what it was is told by the next
+        order, which has somebody who reads its report.
+        """
+        try:
+            self._follow(self.order.follow)
+        except Exception as error:
+            self.report.away = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            if self.report.away:
+                self.spool.note_away(self.order.follow, self.report.away)
+
+    def _follow(self, run_id: str) -> None:
+        goes_on = True
+        while not self.report.away and (goes_on or self.spool.waiting(run_id)):
             if goes_on:
+                goes_on = not _ended(sys.stdin.fileno(), PAUSE_S)
                 self.deadline = time.monotonic() + self.order.seconds
             with only_one(Path(self.order.folder)) as first:
                 if first:
                     self._send_while_here(run_id)
-            if self.report.away:
-                return self.spool.note_away(run_id, self.report.away)
-            if not first and not goes_on:
+            if not first:
+                self._in_time()
                 time.sleep(PAUSE_S / 10)
-        return None
 
     def _send_all(self) -> None:
         for run_id, names in self.spool.runs().items():
@@ -104,7 +115,7 @@ class Sender:
         if not names and run_id not in self.order.ended:
             return
         mlflow_run = self.runs.run_of(facts)
-        for sent, refused in self.runs.deliver(mlflow_run, names):
+        for sent, refused in self.runs.deliver(mlflow_run, names, put_aside=not self.order.follow):
             self.report.sent += sent
             self.report.problems += [f"MLflow refuses a record, kept as {refused}"] if refused else []
             self._in_time()
@@ -119,8 +130,7 @@ class Sender:
         from mnist_pipeline.mlflow_registry import Mirror
 
         mirror = Mirror(self.runs, ModelStore(blobs_at(*self.order.models)))
-        self.report.registered, problems = mirror.versions()
-        self.report.problems += problems
+        self.report.registered, self.report.damaged = mirror.versions()
         self._in_time()
         self.report.aliases = mirror.aliases()
 

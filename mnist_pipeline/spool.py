@@ -90,9 +90,11 @@ class Spool:
         return [name for name in self.shelf.list(f"runs/{run_id}/") if _RECORD.fullmatch(name)]
 
     def facts(self, run_id: str) -> RunFacts | None:
-        """What was written down about a run; None if it is closed."""
+        """What was written down about a run; None if it is closed and nothing has come since."""
         found = self._read(f"runs/{run_id}/run.json")
-        return RunFacts(**found) if found else None
+        if found:
+            return RunFacts(**found)
+        return RunFacts(run_id, run_id, now_ms()) if self.waiting(run_id) else None
 
     def record(self, name: str) -> tuple[Record, bytes] | None:
         """A record and the bytes of its artifact; None if another sender was quicker and has taken it off."""
@@ -122,11 +124,12 @@ class Spool:
         return [name for name in self.shelf.list("refused/") if name.endswith(".json")]
 
     def close(self, run_id: str) -> None:
-        """Forget a run whose MLflow run is closed; records that came meanwhile stay and open it again."""
-        if self.waiting(run_id):
-            return
-        for name in self.shelf.list(f"runs/{run_id}/"):
-            self.shelf.delete(name)
+        """Forget a run whose MLflow run is closed; a record that comes in this moment stays, and opens it again."""
+        there = self.shelf.list(f"runs/{run_id}/")
+        kept = {name.removesuffix(".json") for name in there if _RECORD.fullmatch(name)}
+        for name in there:
+            if name.rpartition(".")[0] not in kept:
+                self.shelf.delete(name)
         self.unclaim(run_id)
 
     def is_away(self, run_id: str) -> bool:

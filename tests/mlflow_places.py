@@ -160,9 +160,10 @@ def ill_server(status: int, healthy: bool, delay_s: float = 0.0) -> Iterator[Ill
             asked.append(self.path)
             time.sleep(delay_s)
             self.send_response(200 if healthy and self.path == "/health" else status)
-            self.send_header("Content-Length", "2")
+            said = f'{{"detail": "{status}"}}'.encode()
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(b"{}")
+            self.wfile.write(said)
 
         do_POST = do_GET
 

@@ -260,7 +260,7 @@ def test_a_damaged_version_is_told_and_keeps_no_other_out(place: Place, pipeline
     pipeline.store.blobs.create("versions/damaged-0123456789ab/card.json", b"{}")
     report = place.send(models=(str(pipeline.state / "models"), ""))
     assert (report.registered, report.aliases) == (1, 1)
-    assert "damaged-0123456789ab" in report.problems[0]
+    assert "damaged-0123456789ab" in report.damaged[0]
 
 
 def decided(*steps: tuple[str, str, str, str]) -> list[Decision]:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from mlflow_places import RUN, Place
@@ -24,7 +25,7 @@ def place(tmp_path: Path) -> Place:
 class FullShelf(DiskShelf):
     """A disk that takes `room` more files."""
 
-    room = [0]
+    room: ClassVar = [0]
 
     def put(self, name: str, data: bytes) -> None:
         if self.room[0] < 1:
@@ -69,13 +70,27 @@ def test_an_artifact_without_its_record_is_no_record(place: Place, full: Spool) 
     assert place.spool.shelf.list("") == []
 
 
+def test_a_record_that_comes_while_its_run_is_closed_is_not_forgotten(place: Place) -> None:
+    with place.tracker() as tracker:
+        tracker.artifact("curve.png", b"png")
+        place.spool.close(RUN)
+    (name,) = place.spool.waiting(RUN)
+    found, facts = place.spool.record(name), place.spool.facts(RUN)
+    assert found is not None
+    assert found[1] == b"png"
+    assert facts is not None
+    assert facts.run_id == RUN
+
+
 def test_values_are_text_that_mlflow_takes(place: Place) -> None:
     with place.tracker() as tracker:
         tracker.params({"width": 8, "nothing": None})
         tracker.tags({"reason": "x" * 10_000})
     (params, tags) = (place.spool.record(name) for name in place.spool.waiting(RUN))
-    assert params is not None and params[0].values == {"width": "8"}
-    assert tags is not None and len(tags[0].values["reason"]) == 5_000
+    assert params is not None
+    assert params[0].values == {"width": "8"}
+    assert tags is not None
+    assert len(tags[0].values["reason"]) == 5_000
 
 
 def test_nothing_is_recorded_where_tracking_is_off(tmp_path: Path) -> None:
@@ -139,9 +154,14 @@ def test_sending_begins_with_the_first_record_and_is_told_the_end(place: Place) 
 
 def test_the_end_is_told_also_when_the_step_fails(place: Place) -> None:
     followed = Followed()
-    with pytest.raises(RuntimeError, match="diverged"), place.tracker(start=followed.start) as tracker:
-        tracker.metrics({"loss": 1.0})
-        raise RuntimeError("diverged")
+
+    def diverge() -> None:
+        with place.tracker(start=followed.start) as tracker:
+            tracker.metrics({"loss": 1.0})
+            raise RuntimeError("diverged")
+
+    with pytest.raises(RuntimeError, match="diverged"):
+        diverge()
     assert followed.ended == 1
     assert len(place.spool.waiting(RUN)) == 1
 
