@@ -8,97 +8,32 @@ anything, until a model is deployed and the night is predicted. Then a run is ma
 from __future__ import annotations
 
 import os
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
-ROOT = Path(__file__).parents[1]
+import pyarrow.parquet as pq
+from digit_files import idx_contents, png, write_idx
+from pipelines import ROOT, call
+from postgres_server import postgres
+from processes import Process, answers, daemon, free_port, running, wait
+from slack_stand_in import slack_stand_in
+
+from mnist_pipeline.ml.sources import read_embedded
+from mnist_pipeline.nights import NightlyRun
+from mnist_pipeline.resources import prod_resources
+
 BUCKET, PREFIX = "rehearsal", "mnist"
 IMAGES = 40
+BEFORE_THE_NIGHT = timedelta(minutes=6)  # from data to production takes 3 minutes here, most of it waiting for ticks
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-
-
-@dataclass
-class Process:
-    """A child with its log; it leads a process group, so that ending it ends its children too."""
-
-    name: str
-    command: list[str]
-    env: Mapping[str, str]
-    log: Path
-    child: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.child = subprocess.Popen(
-                self.command, env={**os.environ, **self.env}, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def end(self, how: int = signal.SIGTERM) -> None:
-        if self.child is None:
-            return
-        for each in (how, signal.SIGKILL):
-            try:
-                os.killpg(self.child.pid, each)
-            except ProcessLookupError:
-                break
-            try:
-                self.child.wait(20)
-            except subprocess.TimeoutExpired:
-                continue
-        self.child.wait()
-        self.child = None
-
-    def tail(self, lines: int = 30) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait(what: str, seen: Callable[[], Any], seconds: float, every: float = 0.5) -> Any:
-    """The first true answer. Raises TimeoutError naming what was waited for."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if answer := seen():
-            return answer
-        time.sleep(every)
-    raise TimeoutError(f"{what}: not within {seconds:.0f} s")
-
-
-def answers(url: str) -> bool:
-    """Whether a server answers at all."""
-    try:
-        urlopen(url, timeout=2).close()
-    except (URLError, OSError) as error:
-        return hasattr(error, "code")
-    return True
-
-
-@contextmanager
-def running(process: Process, until: Callable[[], Any], seconds: float = 90) -> Iterator[Process]:
-    """A server that has answered once; ended afterwards."""
-    process.start()
-    try:
-        wait(f"{process.name} answers", until, seconds)
-        yield process
-    except TimeoutError as error:
-        raise TimeoutError(f"{error}\n{process.tail()}") from error
-    finally:
-        process.end()
 
 
 @dataclass
@@ -120,15 +55,10 @@ class Stage:
         return boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{self.s3_port}",
-            aws_access_key_id="rehearsal",
-            aws_secret_access_key="secret",
-            region_name="us-east-1",
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=CREDENTIALS["AWS_DEFAULT_REGION"],
         )
-
-    def process(self, name: str, *command: str) -> Process:
-        """A Dagster process in production's environment."""
-        self.parts[name] = Process(name, [sys.executable, "-m", *command], self.env, self.folder / f"{name}.log")
-        return self.parts[name]
 
     def drop(self, name: str, data: bytes) -> None:
         """An image into the inbox."""
@@ -138,9 +68,6 @@ class Stage:
 @contextmanager
 def stage(folder: Path) -> Iterator[Stage]:
     """Every server that production needs, on loopback, empty; all of them ended afterwards."""
-    from postgres_server import postgres
-    from slack_stand_in import SlackStandIn
-
     s3_port, mlflow_port = free_port(), free_port()
     s3 = Process(
         "s3", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(s3_port)], {}, folder / "s3.log"
@@ -160,7 +87,7 @@ def stage(folder: Path) -> Iterator[Stage]:
         folder / "mlflow.log",
     )
     with ExitStack() as stack:
-        slack = stack.enter_context(SlackStandIn())
+        slack = stack.enter_context(slack_stand_in())
         url = stack.enter_context(postgres(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg")))))
         stack.enter_context(running(s3, lambda: answers(f"http://127.0.0.1:{s3_port}")))
         stack.enter_context(running(mlflow, lambda: answers(f"{mlflow_url}/health")))
@@ -194,3 +121,97 @@ def _environment(made: Stage) -> dict[str, str]:
         "DAGSTER_HOME": str(ROOT / "instances" / "postgres"),
         "DAGSTER_POSTGRES_URL": made.postgres_url,
     }
+
+
+def put_data(made: Stage, mnist: str) -> None:
+    """The real MNIST where there is a folder of it, else the embedded digits as IDX files, into the bucket."""
+    folder = Path(mnist) if mnist else made.folder / "idx"
+    if not mnist:
+        data = read_embedded()
+        write_idx(folder, idx_contents(data["train"], data["test"]))
+        made.env["MNIST_DATASET"] = "idx"
+    for path in folder.glob("*ubyte*"):
+        made.client().upload_file(str(path), BUCKET, f"data/{path.name}")
+
+
+def rehearse(folder: Path, mnist: str = "", say: Callable[[str], None] = print) -> dict[str, Any]:
+    """The whole play. Returns what was seen; raises TimeoutError for what did not come about."""
+    begun = time.monotonic()
+
+    def seen(what: str) -> None:
+        say(f"  {time.monotonic() - begun:5.0f} s  {what}")
+
+    with stage(folder) as made:
+        seen("S3, Postgres, MLflow and Slack's stand-in are up, and empty")
+        put_data(made, mnist)
+        for number, image in enumerate(read_embedded()["test"].images[:IMAGES]):
+            made.drop(f"digit-{number}.png", png(image))
+        tick = datetime.now(timezone.utc) + BEFORE_THE_NIGHT
+        made.env["MNIST_NIGHTLY_AT"] = f"{tick:%H:%M}"
+        night = NightlyRun("UTC", tick.hour, tick.minute).night_of(tick)
+        made.parts["daemon"] = daemon(made.env, folder / "daemon.log").start()
+        seen(f"data in the bucket, {IMAGES} images in the inbox, the daemon started; the night is due at {tick:%H:%M}")
+        return _watch(made, night, seen)
+
+
+def _watch(made: Stage, night: str, seen: Callable[[str], None]) -> dict[str, Any]:
+    store = prod_resources(_with_credentials(made.env))["models"].open()
+    decision = wait("a model in production", store.current, 420)
+    seen(f"decision {decision.number}: {decision.serves} serves")
+    table = wait("the night's table", lambda: _table(made, night), 600)
+    seen(f"{night}: {len(table)} predictions by {set(table.column('model_version').to_pylist())}")
+    aliases = wait("the registry", lambda: _aliases(made), 120)
+    seen(f"MLflow: {aliases}")
+    wait("a sign of life", lambda: made.slack.beats, 120)
+    quiet = list(made.slack.texts)
+    failing = '{"ops": {"digit_predictions": {"config": {"paths": ["/nowhere/seven.png"]}}}}'
+    command = ("-m", "dagster", "asset", "materialize", "-m", "mnist_pipeline.definitions")
+    call(*command, "--select", "key:digit_predictions", "--config-json", failing, **made.env)
+    seen("a run by the command line has failed")
+    alerts = wait("its alert", lambda: [text for text in made.slack.texts if "/nowhere/seven.png" in text], 180)
+    seen(f"Slack has heard of it, and the monitor {made.slack.beats} signs of life")
+    doctor = call("-m", "mnist_pipeline.doctor", **made.env)
+    seen(f"doctor:\n{doctor.stdout}")
+    return {
+        "decision": decision,
+        "table": table,
+        "aliases": aliases,
+        "quiet": quiet,
+        "alerts": alerts,
+        "doctor": doctor,
+        "daemon": made.parts["daemon"].tail(5),
+    }
+
+
+def _with_credentials(env: dict[str, str]) -> dict[str, str]:
+    """boto3 looks for them in the environment of this process."""
+    os.environ.update(CREDENTIALS)
+    return env
+
+
+def _table(made: Stage, night: str) -> Any:
+    """The predictions of a night as they lie in the bucket, None before."""
+    client, key = made.client(), f"{PREFIX}/predictions/{night}.parquet"
+    try:
+        return pq.read_table(BytesIO(client.get_object(Bucket=BUCKET, Key=key)["Body"].read()))
+    except client.exceptions.NoSuchKey:
+        return None
+
+
+def _aliases(made: Stage) -> dict[str, str]:
+    """Alias -> version name, as a person finds them in MLflow's registry."""
+    from mlflow import MlflowClient
+
+    found = MlflowClient(made.mlflow_url).search_registered_models()
+    return {alias: str(version) for model in found for alias, version in model.aliases.items()}
+
+
+def main() -> int:
+    """As a command; MNIST_DATA_DIR is used if it is set."""
+    with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
+        rehearse(Path(folder), os.environ.get("MNIST_DATA_DIR", ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,6 +11,7 @@ import pytest
 from dagster._core.definitions.freshness_evaluator import CronFreshnessPolicyEvaluator
 from dagster._core.loader import LoadingContextForTest
 from dagster._core.test_utils import freeze_time
+from pipelines import PROD
 
 from mnist_pipeline.definitions import build_definitions
 
@@ -28,7 +29,12 @@ HEALS = "heal_nights"  # asks again for what `nightly` asked for, and for nothin
 
 @pytest.fixture(params=["dev", "prod"])
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> dg.RepositoryDefinition:
-    env = {"MNIST_PIPELINE_ENV": request.param, "MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_DATASET": "embedded"}
+    env = {
+        **PROD,
+        "MNIST_PIPELINE_ENV": request.param,
+        "MNIST_PIPELINE_STATE": str(tmp_path),
+        "MNIST_DATASET": "embedded",
+    }
     return build_definitions(env).get_repository_def()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from digit_files import digits, idx_contents, png, strokes, write_idx
-from pipelines import NIGHT, Pipeline, metadata
+from pipelines import NIGHT, PROD, Pipeline, metadata
 
 from mnist_pipeline import triggers
 from mnist_pipeline.triggers import new_images, new_training_data
@@ -222,7 +222,7 @@ def test_without_a_folder_dev_does_nothing_and_says_so(fresh: Pipeline) -> None:
 
 
 def test_without_a_folder_prod_asks_for_the_first_data(finished: Pipeline, tmp_path: Path) -> None:
-    env = {"MNIST_PIPELINE_ENV": "prod", "MNIST_DATASET": "mnist"}
+    env = {**PROD, "MNIST_PIPELINE_ENV": "prod", "MNIST_DATASET": "mnist"}
     sensor = Sensor(Pipeline(tmp_path / "state", **env), new_training_data, "source")
     assert len(keys(sensor)) == 1
     assert "asked for again in 6 hours" in sensor.said

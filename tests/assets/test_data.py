@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from pipelines import DATA, PROD, TINY, Pipeline, data_version, metadata, verdicts
 
+from mnist_pipeline import retries
 from mnist_pipeline.acquire import SourceUnavailable
 from mnist_pipeline.assets.data import processed_data_checks, raw_data_checks
 from mnist_pipeline.ml import idx
@@ -153,7 +154,8 @@ def test_dev_falls_back_to_the_embedded_digits_and_nobody_can_miss_it(tmp_path: 
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_prod_takes_no_fallback(tmp_path: Path) -> None:
+def test_prod_takes_no_fallback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     prod = Pipeline(tmp_path / "state", MNIST_PIPELINE_ENV="prod", MNIST_DATASET="auto", MNIST_MIRROR=NOWHERE, **PROD)
     with pytest.raises(SourceUnavailable, match="MNIST_DATA_DIR"):
         prod.run("raw_mnist_data")

@@ -119,7 +119,7 @@ def test_no_alert_is_lost_or_doubled_whatever_slack_and_the_daemon_do(
 
     beats = slack.beats
     until(lambda: slack.beats > beats + 1, "signs of life", daemon)  # two minutes in which nothing may be said again
-    print(f"\n| fault | tried | lost | doubled |\n|---|---|---|---|")
+    print("\n| fault | tried | lost | doubled |\n|---|---|---|---|")
     for fault, folders in tried.items():
         counts = [told(folder) for folder in folders]
         print(f"| {fault} | {len(counts)} | {counts.count(0)} | {sum(max(0, n - 1) for n in counts)} |")
