@@ -139,6 +139,19 @@ def served_before(decisions: list[Decision]) -> str | None:
     return served[-2] if len(served) > 1 else None
 
 
+def withdrawn_by(decisions: list[Decision], version: str) -> Decision | None:
+    """The rollback that took a version out of production, unless somebody has deployed it again since."""
+    found, serving = None, None
+    for decision in decisions:
+        if decision.outcome == "deployed":
+            if decision.strategy == "rollback" and serving == version != decision.serves:
+                found = decision
+            elif decision.serves == version:
+                found = None
+            serving = decision.serves
+    return found
+
+
 def _key(number: int) -> str:
     return f"decisions/{number:08d}.json"
 

@@ -11,7 +11,7 @@ from mnist_pipeline.assets import records
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice
 from mnist_pipeline.code_versions import code_version
-from mnist_pipeline.ledger import Decision, Strategy, served_before
+from mnist_pipeline.ledger import Decision, Strategy, served_before, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models, Tracking
@@ -97,6 +97,9 @@ def _by_quality(
     verdict = judge(scalars(report["test"]), minimums, comparison, alone)
     if verdict.deploy and serving == candidate:
         verdict = Verdict(False, f"kept: {candidate} serves already and still passes the gate", verdict.evidence)
+    elif verdict.deploy and (rollback := withdrawn_by(store.decisions(), candidate)):
+        why = f"not deployed: decision {rollback.number} rolled back from it ({rollback.reason}); only manual or force"
+        verdict = Verdict(False, f"{why} can bring it back", verdict.evidence)
     return _record(
         store,
         before,

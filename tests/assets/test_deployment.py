@@ -267,6 +267,20 @@ def test_rollback_goes_back_to_the_version_before_and_twice_goes_two_back(pipeli
     assert decisions(pipeline) == 6
 
 
+def test_what_was_rolled_back_from_comes_back_only_by_hand(pipeline: Pipeline) -> None:
+    """New evidence about an unchanged version, after an upgrade say, must not undo what a person decided."""
+    first, second = pipeline.value("digit_classifier"), pipeline.variant(nudge(0.1))
+    decide(pipeline, strategy="manual", version=second)
+    decide(pipeline, strategy="manual", version=first)
+    assert decide(pipeline, strategy="rollback").serves == second
+    kept = decide(pipeline)
+    assert (kept.outcome, kept.serves, kept.candidate) == ("kept", second, first)
+    assert "decision 4 rolled back from it" in kept.reason
+    assert decide(pipeline, strategy="manual", version=first).serves == first
+    decide(pipeline, strategy="manual", version=second)
+    assert decide(pipeline).serves == first
+
+
 def test_rollback_can_name_its_version(pipeline: Pipeline) -> None:
     first = pipeline.value("digit_classifier")
     for by in (0.1, 0.2):
