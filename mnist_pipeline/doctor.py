@@ -3,6 +3,7 @@
 Looks through the same doors as the pipeline does. It leaves nothing behind but a probe that it removes again.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -15,7 +16,9 @@ from uuid import uuid4
 import dagster as dg
 
 from mnist_pipeline.blobs import BlobExists
-from mnist_pipeline.resources import PROJECT, state_folder
+from mnist_pipeline.changes import listing
+from mnist_pipeline.resources import PROJECT, nightly_run, state_folder
+from mnist_pipeline.tracking import is_server, without_login
 
 LEAST_FREE = 2e9  # bytes; a night of 100,000 images and some versions fit in
 PROBE = b"a probe of `make doctor`; it may be deleted"
@@ -94,9 +97,9 @@ def _found(what: str, look: Callable[[Patient], str], patient: Patient) -> Findi
 
 
 def _timezone(patient: Patient) -> str:
-    mail = patient.resource("mail")
-    there = patient.now.astimezone(mail.zone())
-    return f"{mail.timezone}, where it is {there:%H:%M}; the nightly batch starts at {mail.nightly_at}"
+    nightly = nightly_run(patient.env)
+    there = patient.now.astimezone(nightly.zone)
+    return f"{nightly.timezone}, where it is {there:%H:%M}; the night is due at {nightly.hour:02}:{nightly.minute:02}"
 
 
 def _disk(patient: Patient) -> str:
@@ -125,33 +128,53 @@ def _model_store(patient: Patient) -> str:
 
 
 def _shelves(patient: Patient) -> str:
-    said = []
-    for name in ("io_manager", "pictures", "mail"):
-        shelf = patient.resource(name).shelf()
-        probe = f"doctor-{uuid4().hex}"
+    """Values, pictures and predictions are replaced: each place has to take, give and forget a file."""
+    shelves = (
+        patient.resource("io_manager").shelf,
+        patient.resource("pictures").open().shelf,
+        patient.resource("mail").answers(),
+    )
+    for shelf in shelves:
+        probe = f"doctor/{uuid4().hex}"
         shelf.put(probe, PROBE)
         shelf.get(probe)
         shelf.delete(probe)
-        said.append(shelf.where(""))
-    return ", ".join(said)
+    return ", ".join(shelf.where("doctor").removesuffix("/doctor") for shelf in shelves)
 
 
 def _inbox(patient: Patient) -> str:
-    inbox = patient.resource("mail").inbox_opened()
-    return f"{len(inbox.arrivals()):,} files wait"
+    inbox = patient.resource("mail").open()
+    return f"{len(inbox.waiting()):,} files wait in {inbox.where()}"
 
 
 def _data(patient: Patient) -> str:
     source = patient.resource("source")
-    return f"{source.dataset} from {source.directory or 'a download'}"
+    if not source.directory:
+        return f"{source.dataset}: downloaded when it is asked for"
+    files = listing(source.place())
+    if not files:
+        raise Ailing(f"{source.directory} is empty: put the data there, or mend MNIST_DATA_DIR")
+    return f"{source.dataset}: {len(files):,} files in {source.directory}"
 
 
 def _mlflow(patient: Patient) -> str:
-    return str(patient.resource("tracking").open().check())
+    from urllib.request import urlopen
+
+    tracking = patient.resource("tracking")
+    if tracking.is_off():
+        return "switched off"
+    if is_server(tracking.uri):
+        with urlopen(f"{tracking.uri.rstrip('/')}/health", timeout=5) as answer:
+            answer.read()
+    waiting = sum(tracking.spool().runs().values())
+    return f"{without_login(tracking.uri)}; {waiting:,} records wait to be sent"
 
 
 def _slack(patient: Patient) -> str:
-    return str(patient.resource("alerts").open().check())
+    alerts = patient.resource("alerts")
+    if not alerts.token:
+        return "no SLACK_BOT_TOKEN: alerts go to the log"
+    return f"alerts go to {alerts.channel} as {alerts.open(logging.getLogger(__name__)).check()}"
 
 
 def _storage(patient: Patient) -> str:
@@ -198,7 +221,7 @@ CHECKS: dict[str, Callable[[Patient], str]] = {
     "timezone": _timezone,
     "disk": _disk,
     "model store": _model_store,
-    "other places": _shelves,
+    "shelves": _shelves,
     "data": _data,
     "inbox": _inbox,
     "MLflow": _mlflow,
