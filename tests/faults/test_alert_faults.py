@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pipelines import ROOT, call
+from pipelines import ROOT, call, instance_of
 from slack_stand_in import SlackStandIn, slack_stand_in
 
 PATIENCE_S = 240.0  # the sensor ticks every 30 s; the rest is for computers that have other work
@@ -63,6 +63,8 @@ def env(tmp_path: Path, slack: SlackStandIn) -> dict[str, str]:
 
 @pytest.fixture
 def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[Daemon]:
+    with instance_of(env):
+        """Two processes that first meet an empty folder trip over each other's tables, which is Dagster's matter."""
     made = Daemon(env, tmp_path / "daemon.log")
     yield made
     made.kill()
@@ -71,6 +73,7 @@ def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[Daemon]:
 def until(true: Callable[[], bool], what: str, daemon: Daemon) -> None:
     end = time.monotonic() + PATIENCE_S
     while not true():
+        assert daemon.process.poll() is None, f"the daemon ended:\n{daemon.log.read_text()[-3_000:]}"
         assert time.monotonic() < end, f"{what} did not come about:\n{daemon.log.read_text()[-3_000:]}"
         time.sleep(0.5)
 
