@@ -10,7 +10,6 @@ from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
 from mnist_pipeline.delivery import mlflow_delivery
 from mnist_pipeline.healing import heal_nights
-from mnist_pipeline.health import Nights
 from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
 from mnist_pipeline.triggers import new_images, new_training_data
 from mnist_pipeline.watching import watching_sensors
@@ -24,8 +23,6 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
     if name not in RESOURCES:
         raise ValueError(f"unknown environment {name!r}: MNIST_PIPELINE_ENV is one of {', '.join(RESOURCES)}")
     nightly = nightly_run(env)
-    at = f"{nightly.hour:02}:{nightly.minute:02}"
-    watched = Nights("batch_digit_predictions", at=at, zone=nightly.timezone, day=-1)
     return dg.Definitions(
         assets=[
             data.raw_mnist_data,
@@ -50,7 +47,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             new_training_data,
             heal_nights(nightly),
             mlflow_delivery,
-            *watching_sensors(watched),
+            *watching_sensors(nightly),
         ],
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},

@@ -50,7 +50,7 @@ def healed(instance: dg.DagsterInstance, nightly: NightlyRun, now: datetime, cur
     since = datetime.fromtimestamp(state.get("since", now.timestamp()), timezone.utc)
     runs = _runs(instance, nightly.due_between(now - LOOKED_BACK, now))
     nights = nightly.due_between(max(now - LOOKED_BACK, _begin(nightly, since, runs)), now - GRACE)
-    missing = [night for night in nights if not _predicted(instance, nightly, night)]
+    missing = [night for night in nights if not is_predicted(instance, nightly, night)]
     seen = {night: state.get("missing", {}).get(night, now.timestamp()) for night in missing}
     running = [night for night in runs if any(run.dagster_run.status not in OVER for run in runs[night])]
     ready = [
@@ -97,7 +97,7 @@ def _again_at(attempts: Sequence[dg.RunRecord]) -> datetime:
     return datetime.fromtimestamp(ended, timezone.utc) + patience(len(attempts))
 
 
-def _predicted(instance: dg.DagsterInstance, nightly: NightlyRun, night: str) -> bool:
+def is_predicted(instance: dg.DagsterInstance, nightly: NightlyRun, night: str) -> bool:
     """Whether a run has read the whole night."""
     end = nightly.end(night).timestamp()
     made = dg.AssetRecordsFilter(BATCH, asset_partitions=[night], after_timestamp=end)

@@ -6,7 +6,7 @@ Not here: who is told, and when it began (`watching.py`); what became of runs (`
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -14,13 +14,15 @@ from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick,
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from mnist_pipeline.findings import cause
+from mnist_pipeline.healing import BATCH, is_predicted
+from mnist_pipeline.nights import NightlyRun
 
 IN_A_ROW = 3  # failed ticks of a sensor; of a schedule, which ticks rarely, one is enough
 PATIENCE_S = 180.0  # a sensor is late after five of its intervals, and not before this
 DUE_S = 600.0  # a schedule may be this late
 DAEMON_S = 300.0  # daemons give a sign of life every 30 s
 NIGHT_S = 3_600.0  # a night may take this long
-NIGHTS_BACK = 7
+NIGHTS_BACK = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -32,25 +34,6 @@ class Problem:
     title: str
     cause: str
     link: str = ""
-
-
-@dataclass(frozen=True)
-class Nights:
-    """An asset that has to be made every night: when, and for which day (-1: the day before)."""
-
-    asset: str
-    at: str
-    zone: str
-    day: int = -1
-
-    def due(self, since: float, now: float) -> Iterator[tuple[str, float]]:
-        """Partition and due time (seconds since 1970) of every night after `since`, of the last week."""
-        hour, minute = map(int, self.at.split(":"))
-        today = datetime.fromtimestamp(now, ZoneInfo(self.zone)).date()
-        for day in (today - timedelta(days=back) for back in range(NIGHTS_BACK, -1, -1)):
-            at = datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZoneInfo(self.zone)).timestamp()
-            if since < at <= now:
-                yield date.isoformat(day + timedelta(days=self.day)), at
 
 
 @dataclass(frozen=True)
@@ -83,7 +66,7 @@ class Sight:
         return where.repository_name == self.repository.name and self.location in (None, where.location_name)
 
 
-def problems(sight: Sight, nights: Nights | None, but: Iterable[str] = ()) -> list[Problem]:
+def problems(sight: Sight, nightly: NightlyRun | None, but: Iterable[str] = ()) -> list[Problem]:
     """Everything wrong now. but: names of sensors that somebody else watches."""
     states, unwatched = sight.states(), set(but)
     found = list(_daemons(sight))
@@ -92,7 +75,7 @@ def problems(sight: Sight, nights: Nights | None, but: Iterable[str] = ()) -> li
             found += _sensor(sight, sensor, states.get(sensor.name))
     for schedule in sight.repository.schedule_defs:
         found += _schedule(sight, schedule, states.get(schedule.name))
-    return found + (list(_nights(sight, nights)) if nights else [])
+    return found + (list(_nights(sight, nightly)) if nightly else [])
 
 
 def _sensor(sight: Sight, sensor: dg.SensorDefinition, state: InstigatorState | None) -> Iterator[Problem]:
@@ -189,18 +172,14 @@ def _daemons(sight: Sight) -> Iterator[Problem]:
             )
 
 
-def _nights(sight: Sight, nights: Nights) -> Iterator[Problem]:
-    asset = dg.AssetKey(nights.asset)
-    for night, due in nights.due(sight.first, sight.now):
-        if sight.late(due, NIGHT_S) and not _is_made(sight.instance, asset, night):
-            why = f"it was due at {_clock(due)}, and {nights.asset} has no partition {night}"
-            link = f"{sight.ui_url}/assets/{nights.asset}"
+def _nights(sight: Sight, nightly: NightlyRun) -> Iterator[Problem]:
+    first, now = (datetime.fromtimestamp(at, timezone.utc) for at in (sight.first, sight.now))
+    for night in nightly.due_between(max(first, now - NIGHTS_BACK), now):
+        due, name = nightly.due(night).timestamp(), BATCH.to_user_string()
+        if sight.late(due, NIGHT_S) and not is_predicted(sight.instance, nightly, night):
+            why = f"it was due at {_clock(due)}, and {name} has no partition {night}"
+            link = f"{sight.ui_url}/assets/{name}"
             yield Problem(f"night:{night}", "night_overdue", f"Night {night} has no predictions", why, link)
-
-
-def _is_made(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str) -> bool:
-    wanted = dg.AssetRecordsFilter(asset, asset_partitions=[partition])
-    return bool(instance.fetch_materializations(wanted, limit=1).records)
 
 
 def silence_of(sight: Sight, name: str, patience: float) -> list[Problem]:

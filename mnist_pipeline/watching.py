@@ -16,7 +16,8 @@ import dagster as dg
 
 from mnist_pipeline.alerts import Alert, Alerter, Heartbeat, alert, batches
 from mnist_pipeline.findings import FINISHED, PAGE, alerts_of, events_of, events_of_many
-from mnist_pipeline.health import Nights, Problem, Sight, problems, silence_of
+from mnist_pipeline.health import Problem, Sight, problems, silence_of
+from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.resources import Alerts
 
 TAG = "mnist_pipeline/alerted"
@@ -203,8 +204,8 @@ def _done(left: Sequence[Alert]) -> list[str]:
 # --- the sensors ---
 
 
-def watching_sensors(nights: Nights | None = None) -> list[dg.SensorDefinition]:
-    """`alerts` and `watch`, running by default. nights: what has to be made every night."""
+def watching_sensors(nightly: NightlyRun | None = None) -> list[dg.SensorDefinition]:
+    """`alerts` and `watch`, running by default. nightly: when a night is due, None for none."""
 
     @dg.sensor(
         name="alerts",
@@ -230,7 +231,7 @@ def watching_sensors(nights: Nights | None = None) -> list[dg.SensorDefinition]:
     )
     def watch_sensor(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
         watched = Watched(**json.loads(context.cursor)) if context.cursor else Watched()
-        said = watch(context, alerts, watched, nights, time.time())
+        said = watch(context, alerts, watched, nightly, time.time())
         context.update_cursor(json.dumps(asdict(watched)))
         return dg.SkipReason(f"{said}; {sign_of_life(context, alerts.heartbeat())}")
 
@@ -238,11 +239,11 @@ def watching_sensors(nights: Nights | None = None) -> list[dg.SensorDefinition]:
 
 
 def watch(
-    context: dg.SensorEvaluationContext, alerts: Alerts, watched: Watched, nights: Nights | None, now: float
+    context: dg.SensorEvaluationContext, alerts: Alerts, watched: Watched, nightly: NightlyRun | None, now: float
 ) -> str:
     """Look at everything once and tell what changed. Raises AlertsUndelivered."""
     gap = watched.looks(now, _previous_tick(context, alerts, watched))
-    found = problems(_sight(context, alerts, watched), nights, but=["watch"])
+    found = problems(_sight(context, alerts, watched), nightly, but=["watch"])
     away = [alert(f"unwatched:{now:.0f}", "unwatched", "Nothing was watched", _gap(gap))] if gap else []
     _tell_news(alerts.open(context.log), watched, found, away)
     return "; ".join(each.title for each in found) or "all is well"

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from slack_stand_in import SlackStandIn, slack_stand_in
 
 from mnist_pipeline.alerts import Alert, AlertsUndelivered, SlackAlerter
 from mnist_pipeline.findings import alerts_of, events_of, events_of_many
-from mnist_pipeline.health import Nights
+from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.resources import Alerts
 from mnist_pipeline.watching import (
     FIRST_LOOK_S,
@@ -449,7 +448,7 @@ class Watch:
         self.resource = Alerts(token="xoxb-1-x", channel="C1", api_url=house.slack.url, ui_url=UI, heartbeat_url="")
         self.alive = ["ears", "conditions", "alerts", "watch"]
         self.daemons = list(house.instance.get_required_daemon_types())
-        self.nights: Nights | None = None
+        self.nightly: NightlyRun | None = None
         for name in self.alive:
             self.state(name, SensorInstigatorData())
 
@@ -497,7 +496,7 @@ class Watch:
         context = dg.build_sensor_context(instance=self.house.instance, definitions=HERE, sensor_name="watch")
         kept = json.dumps(vars(self.watched))
         try:
-            return watch(context, self.resource, self.watched, self.nights, self.now)
+            return watch(context, self.resource, self.watched, self.nightly, self.now)
         except AlertsUndelivered:
             self.watched = Watched(**json.loads(kept))  # Dagster keeps the old cursor
             raise
@@ -608,7 +607,7 @@ def test_a_daemon_without_a_sign_of_life_is_told(watching: Watch, slack: SlackSt
 
 
 def test_a_night_that_is_not_made_in_an_hour_is_told_until_it_is(watching: Watch, slack: SlackStandIn) -> None:
-    watching.nights = Nights("batch_digit_predictions", "13:00", "UTC", day=-1)
+    watching.nightly = NightlyRun("UTC", 13, 0)
     watching.passes(116, step=4)
     watching.passes(3)
     assert titles(slack) == []
@@ -618,15 +617,6 @@ def test_a_night_that_is_not_made_in_an_hour_is_told_until_it_is(watching: Watch
     watching.house.instance.report_runless_asset_event(made)
     watching.passes(2)
     assert titles(slack)[1:] == ["Over: Night 2026-11-20 has no predictions"]
-
-
-@pytest.mark.parametrize(
-    ("at", "zone", "hours"), [("02:00", "Europe/Berlin", [25, 24]), ("02:30", "America/New_York", [25, 24])]
-)
-def test_a_night_is_due_at_its_local_time_also_when_clocks_change(at: str, zone: str, hours: list[int]) -> None:
-    first = datetime(2026, 10, 24 if "Berlin" in zone else 30, 12, tzinfo=timezone.utc).timestamp()
-    due = list(Nights("x", at, zone).due(first, first + 3.2 * 86_400))
-    assert [round((b - a) / 3600) for (_, a), (_, b) in pairwise(due)] == hours
 
 
 def test_a_computer_that_slept_says_so_and_accuses_nobody(watching: Watch, slack: SlackStandIn) -> None:
