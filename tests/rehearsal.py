@@ -86,7 +86,7 @@ def stage(folder: Path) -> Iterator[Stage]:
     mlflow = Process(
         "mlflow",
         [sys.executable, "-m", "mlflow", "server", *store, *at],
-        {},
+        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         folder / "mlflow.log",
     )
     with ExitStack() as stack:
