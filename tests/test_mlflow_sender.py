@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 from dataclasses import replace
@@ -12,10 +13,12 @@ import pytest
 from mlflow_places import BEGUN_MS, RUN, Place, copied_store, file_store
 from pipelines import Pipeline
 
+from mnist_pipeline.courier import Report
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.mlflow_registry import MODEL, roles
 from mnist_pipeline.mlflow_runs import MlflowRuns
 from mnist_pipeline.mlflow_sender import only_one
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.spool import RunFacts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*")  # mlflow's use of SQLAlchemy
@@ -114,13 +117,27 @@ def test_what_mlflow_refuses_is_put_aside_and_the_rest_goes_on(place: Place) -> 
         tracker.params({"width": 16})
         tracker.metrics({"loss": 1.0})
     report = place.send()
-    assert report.sent == 2
-    (problem,) = report.problems
-    assert "Changing param values is not allowed" in problem
-    (aside,) = place.spool.refused()
-    assert str(place.folder / "tracking" / aside) in problem
+    assert (report.sent, report.refused, report.problems) == (2, 1, [])
+    (aside,) = Refused(place.spool).names()
+    said = Refused(place.spool).told()
+    assert f"{place.folder / 'tracking' / aside}: " in said
+    assert "Changing param values is not allowed" in said
     assert place.run().data.metrics == {"loss": 1.0}
-    assert place.send().problems == []
+    assert place.send() == Report()
+
+
+def test_a_run_that_cannot_be_sent_keeps_no_other_and_not_the_registry(place: Place, finished: Pipeline) -> None:
+    """Here its records cannot even be read: written by a newer release, say."""
+    record_training(place)
+    with place.tracker("0-before-it") as tracker:
+        tracker.tags({"a": "b"})
+    (damaged,) = place.spool.waiting("0-before-it")
+    place.spool.shelf.put(damaged, b'{"kind": "tags", "time_ms": 0, "unknown": 1}')
+    report = place.send(models=(str(finished.state / "models"), ""), ended={RUN: ("FINISHED", BEGUN_MS)})
+    assert (report.sent, report.closed, report.registered, report.aliases) == (6, 1, 1, 1)
+    (problem,) = report.problems
+    assert re.search("run 0-before-it could not be sent and waits in .*TypeError.*unknown", problem)
+    assert place.spool.waiting("0-before-it") == [damaged]
 
 
 def test_more_parameters_than_one_request_may_hold(place: Place) -> None:
