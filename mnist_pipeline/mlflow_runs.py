@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 BATCH = 50  # records in one request; a training records one an epoch
-MOST_OF_A_KIND = 100  # parameters or tags in one request: MLflow's limit
+MOST_OF_A_KIND, MOST_METRICS = 100, 1_000  # parameters or tags, and metrics, in one request: MLflow's limits
 TRAINS_MODELS = {"mlflow.experimentKind": "custom_model_development"}  # MLflow shows runs then, and not chats
 Loaded = tuple[str, Record, bytes]
 
@@ -110,7 +110,8 @@ class MlflowRuns:
         metrics = [Metric(n, v, r.time_ms, r.step) for r in records if r.kind == "metrics" for n, v in r.values.items()]
         params = [Param(n, v) for r in records if r.kind == "params" for n, v in r.values.items()]
         tags = {n: v for r in records if r.kind == "tags" for n, v in r.values.items()}
-        self.client.log_batch(mlflow_run, metrics=metrics)
+        for some in _slices(metrics, MOST_METRICS):
+            self.client.log_batch(mlflow_run, metrics=some)
         for some in _slices(params):
             self.client.log_batch(mlflow_run, params=some)
         for some in _slices([RunTag(n, v) for n, v in tags.items()]):
@@ -171,6 +172,6 @@ def _batches(spool: Spool, names: Sequence[str]) -> Iterator[list[Loaded]]:
         yield batch
 
 
-def _slices(items: list[Any]) -> Iterator[list[Any]]:
-    for begin in range(0, len(items), MOST_OF_A_KIND):
-        yield items[begin : begin + MOST_OF_A_KIND]
+def _slices(items: list[Any], most: int = MOST_OF_A_KIND) -> Iterator[list[Any]]:
+    for begin in range(0, len(items), most):
+        yield items[begin : begin + most]
