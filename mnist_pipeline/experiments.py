@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     if word:
         print(_settle(word, Refused(tracking.spool())))
         return 0
-    problems = _send(tracking, models)
-    print("\n".join(problems), file=sys.stderr)
+    if problems := _send(tracking, models):
+        print("\n".join(problems), file=sys.stderr)
     if is_server(tracking.uri):
         print(f"MLflow's UI is at {without_login(tracking.uri)}")
         return 1 if problems else 0
