@@ -43,13 +43,13 @@ def test_some_are_named_with_their_reason_and_all_are_counted(place: Place) -> N
     assert "experiments retry` sends them again" in lines[5]
 
 
-def test_a_kill_in_the_middle_leaves_each_record_in_one_place_at_least(place: Place) -> None:
-    """It is there first; what is in both is sent twice, which counts once."""
+def test_what_a_kill_in_the_middle_of_sending_again_left_in_both_places_is_sent_again_whole(place: Place) -> None:
     refused = put_aside(place)
-    (tag, _) = refused.names()
-    name = tag.replace("refused/", "runs/")
-    place.spool.shelf.put(name, place.spool.shelf.get(tag))  # killed before it was taken off
-    with pytest.raises(TypeError):
-        place.spool.record(name)  # the reason is not part of a record
-    place.spool.shelf.delete(name)
+    kept = {name: place.spool.shelf.get(name) for name in place.spool.shelf.list("refused/")}
+    refused.retry()
+    before = {name: place.spool.record(name) for name in place.spool.waiting(RUN)}
+    for name, data in kept.items():  # as if killed before they were taken off here
+        place.spool.shelf.put(name, data)
     assert refused.retry() == 2
+    assert {name: place.spool.record(name) for name in place.spool.waiting(RUN)} == before
+    assert place.spool.shelf.list("refused/") == []
