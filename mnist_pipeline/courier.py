@@ -46,13 +46,14 @@ class Order:
 
 @dataclass
 class Report:
-    """What came of it. away: why MLflow could not be reached; problems: records that it refused, and where they
-    are now; damaged: versions of the store that cannot be registered.
+    """What came of it. away: why MLflow could not be reached; refused: records that it will never take, which were
+    put aside; problems: what else could not be sent and why; damaged: versions of the store that cannot be registered.
 
     busy: another process was sending; unfinished: the time was over before everything was sent.
     """
 
     sent: int = 0
+    refused: int = 0
     closed: int = 0
     registered: int = 0
     aliases: int = 0

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 import dagster as dg
 
 from mnist_pipeline.courier import Report, SendingFailed, send
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.spool import RunFacts, Spool, now_ms
 from mnist_pipeline.tracking import without_login
@@ -47,15 +48,19 @@ class Seen:
     description="Sends what runs have recorded to MLflow, closes ended runs, mirrors the ledger in the registry.",
 )
 def mlflow_delivery(context: dg.SensorEvaluationContext, tracking: Tracking, models: Models) -> dg.SkipReason:
-    """One tick: bounded in time, quiet while the server is away, red for what waiting does not cure."""
+    """One tick: bounded in time, quiet while the server is away, red for what waiting does not cure.
+
+    It stays red while something needs somebody, so that `watch` tells it: one red tick is no reason for an alert. A
+    red tick has done its work, but keeps no cursor; so the registry is looked at in each of them.
+    """
     if tracking.is_off():
         return dg.SkipReason("MLFLOW_TRACKING_URI=none: nothing is tracked")
     before, now = Seen.of(context.cursor), _present(models)
     changed = (now.decision, now.versions) != (before.decision, before.versions)
     mirror = changed or now.mirrored_s - before.mirrored_s > REPAIR_S
     report = deliver(tracking, models if mirror else None, context.instance)
-    if report.problems:  # once: they are out of the way now
-        raise SendingFailed("\n".join(report.problems))
+    if problems := needs_somebody(report, tracking):
+        raise SendingFailed("\n".join(problems))
     if mirror and not (report.away or report.busy or report.unfinished):
         context.update_cursor(json.dumps(asdict(now)))
     return dg.SkipReason(told(report, tracking))
@@ -72,6 +77,12 @@ def deliver(tracking: Tracking, models: Models | None, instance: dg.DagsterInsta
     return send(tracking.order(SECONDS, ended=ended, models=place))
 
 
+def needs_somebody(report: Report, tracking: Tracking) -> list[str]:
+    """What waiting does not cure: runs and versions that cannot be sent, and all records that were ever put aside."""
+    aside = Refused(tracking.spool()).told()
+    return [*report.problems, *([aside] if aside else [])]
+
+
 def told(report: Report, tracking: Tracking) -> str:
     """What came of it, in a sentence."""
     if report.away:
@@ -82,7 +93,7 @@ def told(report: Report, tracking: Tracking) -> str:
     if report.busy:
         return f"another process is sending already; {report.waiting} records wait"
     counts = {
-        "records refused, which wait for somebody to look at them": len(tracking.spool().refused()),
+        "records refused": report.refused,
         "records sent": report.sent,
         "runs closed": report.closed,
         "versions registered": report.registered,

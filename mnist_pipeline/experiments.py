@@ -1,24 +1,31 @@
 """`make mlflow`: sends what is spooled, then opens MLflow's UI on http://127.0.0.1:5000 over the same store.
 
-For people without the daemon; with it, `delivery.py` does the sending every 30 seconds.
+For people without the daemon; with it, `delivery.py` does the sending every 30 seconds. With the word `retry` or `drop`
+it does that to records that MLflow has refused, and nothing else.
 """
 
+import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.delivery import deliver, told
+from mnist_pipeline.delivery import deliver, needs_somebody, told
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.resources import PROJECT, Models, Tracking, state_folder
 from mnist_pipeline.tracking import is_server, without_login
 
 PORT = "5000"
 
 
-def main() -> int:
-    """Exit status 1 when something was refused, 2 when tracking is switched off; else MLflow's own."""
+def main(arguments: Sequence[str] = ()) -> int:
+    """Exit status 1 when something needs somebody, 2 when tracking is switched off; where a UI opens, MLflow's own."""
+    parser = argparse.ArgumentParser(prog="python -m mnist_pipeline.experiments", description=__doc__)
+    parser.add_argument("refused", nargs="?", choices=("retry", "drop"), help="of records that MLflow has refused")
+    word = parser.parse_args(arguments).refused
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
     os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
     resources = build_definitions().resources or {}
@@ -26,12 +33,14 @@ def main() -> int:
     if tracking.is_off():
         print("MLFLOW_TRACKING_URI=none: nothing is tracked", file=sys.stderr)
         return 2
+    if word:
+        print(_settle(word, Refused(tracking.spool())))
+        return 0
     if problems := _send(tracking, models):
         print("\n".join(problems), file=sys.stderr)
-        return 1
     if is_server(tracking.uri):
         print(f"MLflow's UI is at {without_login(tracking.uri)}")
-        return 0
+        return 1 if problems else 0
     return _serve(tracking)
 
 
@@ -39,7 +48,13 @@ def _send(tracking: Tracking, models: Models) -> list[str]:
     with dg.DagsterInstance.get() as instance:
         report = deliver(tracking, models, instance)
     print(told(report, tracking))
-    return report.problems
+    return needs_somebody(report, tracking)
+
+
+def _settle(word: str, refused: Refused) -> str:
+    if word == "drop":
+        return f"{refused.drop()} records given up"
+    return f"{refused.retry()} records wait again: the daemon sends them, or `make mlflow`"
 
 
 def _serve(tracking: Tracking) -> int:
@@ -54,4 +69,4 @@ def _serve(tracking: Tracking) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

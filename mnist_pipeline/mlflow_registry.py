@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mnist_pipeline.ledger import Decision, served_before
+from mnist_pipeline.mlflow_answers import is_for_good, said
 from mnist_pipeline.mlflow_runs import MlflowRuns
 from mnist_pipeline.model_versions import Card, CorruptVersion
 from mnist_pipeline.spool import RunFacts
@@ -34,9 +35,9 @@ class Mirror:
     runs: MlflowRuns
     store: ModelStore
 
-    def versions(self) -> tuple[int, list[str]]:
-        """Register what is missing: how many, and which versions of the store are damaged."""
-        known, problems, count = self._registered(), [], 0
+    def versions(self) -> tuple[int, list[str], list[str]]:
+        """Register what is missing: how many, which versions of the store are damaged, which ones MLflow refuses."""
+        known, damaged, refused, count = self._registered(), list[str](), list[str](), 0
         for name in self.store.versions():
             if name in known:
                 continue
@@ -44,8 +45,12 @@ class Mirror:
                 self._register(self.store.card(name))
                 count += 1
             except CorruptVersion as error:
-                problems.append(str(error))
-        return count, problems
+                damaged.append(str(error))
+            except Exception as error:
+                if not is_for_good(error):
+                    raise
+                refused.append(f"MLflow refuses to register the version {name}: {said(error, self.runs.uri)}")
+        return count, damaged, refused
 
     def aliases(self) -> int:
         """Move the aliases to where the ledger has them; how many were elsewhere."""

@@ -2,7 +2,8 @@
 
 Everything may be sent twice, also by two senders at once, and is there once. Uses an `MlflowClient` for one URI and
 nothing of mlflow's global state. Only the sender's process imports this.
-Not here: the registry (`mlflow_registry.py`), and when what is sent (`mlflow_sender.py`).
+Not here: the registry (`mlflow_registry.py`), what an answer means (`mlflow_answers.py`), and when what is sent
+(`mlflow_sender.py`).
 """
 
 from __future__ import annotations
@@ -13,23 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from mnist_pipeline.mlflow_answers import is_for_good, said
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.spool import Record, RunFacts, Spool
-from mnist_pipeline.tracking import RUN_TAG, experiment_key, is_server, search, without_login
+from mnist_pipeline.tracking import RUN_TAG, experiment_key, is_server, search
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 BATCH = 50  # records in one request; a training records one an epoch
-MOST_OF_A_KIND = 100  # parameters or tags in one request: MLflow's limit
-PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "IO_ERROR"}
-FOR_GOOD = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS"}
+MOST_OF_A_KIND, MOST_METRICS = 100, 1_000  # parameters or tags, and metrics, in one request: MLflow's limits
 TRAINS_MODELS = {"mlflow.experimentKind": "custom_model_development"}  # MLflow shows runs then, and not chats
 Loaded = tuple[str, Record, bytes]
-
-
-class Away(Exception):
-    """The server does not answer, or answers that it cannot: what was not sent waits."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +67,8 @@ class MlflowRuns:
         found = self.client.search_runs([self.experiment_id], search(run_id), order_by=["attributes.start_time ASC"])
         return found[0].info.run_id if found else None
 
-    def deliver(self, mlflow_run: str, names: Sequence[str], *, put_aside: bool) -> Iterator[tuple[int, str]]:
-        """Send up to `BATCH` records at a time; yields how many, and what MLflow refused and was put aside."""
+    def deliver(self, mlflow_run: str, names: Sequence[str], *, put_aside: bool) -> Iterator[tuple[int, int]]:
+        """Send up to `BATCH` records at a time; yields how many went, and how many were refused and put aside."""
         for loaded in _batches(self.spool, names):
             yield self._deliver(mlflow_run, loaded, put_aside)
 
@@ -88,20 +85,20 @@ class MlflowRuns:
             parent = None if place.parent == PurePosixPath(".") else str(place.parent)
             self.client.log_artifact(mlflow_run, str(file), parent)
 
-    def _deliver(self, mlflow_run: str, loaded: list[Loaded], put_aside: bool) -> tuple[int, str]:
+    def _deliver(self, mlflow_run: str, loaded: list[Loaded], put_aside: bool) -> tuple[int, int]:
         try:
             self._apply(mlflow_run, loaded)
         except Exception as error:
-            if not put_aside or getattr(error, "error_code", "") not in FOR_GOOD:
+            if not put_aside or not is_for_good(error):
                 raise
             if len(loaded) > 1:  # one by one, to find out which it is
                 each = [self._deliver(mlflow_run, [one], put_aside) for one in loaded]
-                return sum(sent for sent, _ in each), "\n".join(refused for _, refused in each if refused)
-            name, record, data = loaded[0]
-            return 0, f"{self.spool.refuse(name, record, data, str(error))}: {error}"
+                return sum(sent for sent, _ in each), sum(refused for _, refused in each)
+            Refused(self.spool).add(*loaded[0], said(error, self.uri))
+            return 0, 1
         for name, record, _ in loaded:
             self.spool.done(name, record)
-        return len(loaded), ""
+        return len(loaded), 0
 
     def _apply(self, mlflow_run: str, loaded: list[Loaded]) -> None:
         from mlflow.entities import Metric, Param, RunTag
@@ -113,7 +110,8 @@ class MlflowRuns:
         metrics = [Metric(n, v, r.time_ms, r.step) for r in records if r.kind == "metrics" for n, v in r.values.items()]
         params = [Param(n, v) for r in records if r.kind == "params" for n, v in r.values.items()]
         tags = {n: v for r in records if r.kind == "tags" for n, v in r.values.items()}
-        self.client.log_batch(mlflow_run, metrics=metrics)
+        for some in _slices(metrics, MOST_METRICS):
+            self.client.log_batch(mlflow_run, metrics=some)
         for some in _slices(params):
             self.client.log_batch(mlflow_run, params=some)
         for some in _slices([RunTag(n, v) for n, v in tags.items()]):
@@ -134,32 +132,6 @@ class MlflowRuns:
                 raise
             return False
         return run.info.lifecycle_stage == "active"
-
-
-def as_away(error: Exception, uri: str) -> Away | None:
-    """`error` as the absence of a server, if that is what it is: no connection, no answer in time, 5xx, 429."""
-    if not is_server(uri) or not (_is_of_the_network(error) or _is_of_mlflow(error)):
-        return None
-    return Away(" ".join(str(error).replace(uri, without_login(uri)).split())[:500])
-
-
-def _is_of_the_network(error: Exception) -> bool:
-    """Raised by uploads, which mlflow passes on as they are."""
-    from requests.exceptions import ConnectionError, HTTPError, Timeout
-
-    if isinstance(error, HTTPError) and error.response is not None:
-        return error.response.status_code == 429 or error.response.status_code >= 500
-    return isinstance(error, ConnectionError | Timeout)
-
-
-def _is_of_mlflow(error: Exception) -> bool:
-    """mlflow's code INTERNAL_ERROR stands for no connection and 5xx, but also for every error without a code."""
-    from mlflow.exceptions import MlflowException, RestException
-
-    if isinstance(error, RestException):  # an answer that is neither 5xx nor 429
-        return error.json.get("error_code") in PASSING
-    unanswered = str(error).startswith("API request to")
-    return isinstance(error, MlflowException) and unanswered and error.error_code in PASSING
 
 
 def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
@@ -200,6 +172,6 @@ def _batches(spool: Spool, names: Sequence[str]) -> Iterator[list[Loaded]]:
         yield batch
 
 
-def _slices(items: list[Any]) -> Iterator[list[Any]]:
-    for begin in range(0, len(items), MOST_OF_A_KIND):
-        yield items[begin : begin + MOST_OF_A_KIND]
+def _slices(items: list[Any], most: int = MOST_OF_A_KIND) -> Iterator[list[Any]]:
+    for begin in range(0, len(items), most):
+        yield items[begin : begin + most]

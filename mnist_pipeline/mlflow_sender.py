@@ -12,8 +12,6 @@ import os
 import select
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -21,15 +19,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_pipeline.courier import Order, Report
+from mnist_pipeline.mlflow_answers import as_away, away, said
 from mnist_pipeline.spool import Spool
 from mnist_pipeline.storage import blobs_at
 from mnist_pipeline.store import ModelStore
-from mnist_pipeline.tracking import is_server, without_login
 
 if TYPE_CHECKING:
     from mnist_pipeline.mlflow_runs import MlflowRuns
 
-PROBE_S = 2.0  # for a sign of life, before the seconds that importing mlflow takes are spent
 PAUSE_S = 1.0  # between two looks at the spool of a run that goes on
 # Of mlflow's own 7 retries and 120 s, one call into a dead server takes 4 minutes.
 BOUNDS = {
@@ -95,17 +92,43 @@ class Sender:
                 time.sleep(PAUSE_S / 10)
 
     def _send_all(self) -> None:
+        """Run by run, and each by itself: what stops one must not keep those behind it, nor the registry."""
         for run_id, names in self.spool.runs().items():
-            if names or run_id in self.order.ended:
-                self._send_while_here(run_id)
             if self.report.away:
                 return
-        if self.order.models[0] and self._there():
-            self._guarded(self._mirror)
+            if names or run_id in self.order.ended:
+                self._apart(f"run {run_id}", lambda: self._send_run(run_id))  # noqa: B023
+        if self.order.models[0] and not self.report.away:
+            self._apart("the registry", self._mirror)
+
+    def _apart(self, what: str, work: Callable[[], None]) -> None:
+        """Note what goes wrong with one thing, unless MLflow as a whole is the cause."""
+        if not self._connected():
+            return
+        try:
+            work()
+        except OutOfTime:
+            raise
+        except Exception as error:
+            if as_away(error, self.order.uri) and (gone := away(self.order.uri)):
+                self.report.away = gone
+                return
+            why = f"{type(error).__name__}: {said(error, self.order.uri)}"  # the server lives: it is about this one
+            self.report.problems.append(f"{what} could not be sent and waits in {self.order.spool}: {why}")
+        self._in_time()
 
     def _send_while_here(self, run_id: str) -> None:
-        if self._there():
-            self._guarded(lambda: self._send_run(run_id))
+        """Whatever goes wrong ends the following of a run."""
+        if not self._connected():
+            return
+        try:
+            self._send_run(run_id)
+        except OutOfTime:
+            raise
+        except Exception as error:
+            self.report.away = as_away(error, self.order.uri)
+            if not self.report.away:
+                raise
 
     def _send_run(self, run_id: str) -> None:
         facts = self.spool.facts(run_id)
@@ -117,7 +140,7 @@ class Sender:
         mlflow_run = self.runs.run_of(facts)
         for sent, refused in self.runs.deliver(mlflow_run, names, put_aside=not self.order.follow):
             self.report.sent += sent
-            self.report.problems += [f"MLflow refuses a record, kept as {refused}"] if refused else []
+            self.report.refused += refused
             self._in_time()
         if self.spool.is_away(run_id):
             self.spool.note_back(run_id)
@@ -130,59 +153,41 @@ class Sender:
         from mnist_pipeline.mlflow_registry import Mirror
 
         mirror = Mirror(self.runs, ModelStore(blobs_at(*self.order.models)))
-        self.report.registered, self.report.damaged = mirror.versions()
+        self.report.registered, self.report.damaged, refused = mirror.versions()
+        self.report.problems += refused
         self._in_time()
         self.report.aliases = mirror.aliases()
 
     @property
     def runs(self) -> MlflowRuns:
-        """MLflow, imported and connected when it is first needed."""
-        if self._runs is None:
-            from mlflow import MlflowClient
-
-            from mnist_pipeline.mlflow_runs import MlflowRuns
-
-            client = MlflowClient(self.order.uri, self.order.uri)
-            self._runs = MlflowRuns.open(
-                client, self.order.uri, self.order.experiment, Path(self.order.folder), self.spool
-            )
+        """MLflow, once it is connected."""
+        assert self._runs is not None
         return self._runs
 
-    def _there(self) -> bool:
+    def _connected(self) -> bool:
+        """Whether MLflow is there; imported and connected when it is first needed."""
         if self._runs is None and not self.report.away:
-            self.report.away = away(self.order.uri)
+            self.report.away = away(self.order.uri) or self._connect()
         return not self.report.away
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        from mnist_pipeline.mlflow_runs import as_away
+    def _connect(self) -> str:
+        """Why MLflow is away, "" when it is there. What else it says to the first question is about no run: raised."""
+        from mlflow import MlflowClient
 
+        from mnist_pipeline.mlflow_runs import MlflowRuns
+
+        uri, folder = self.order.uri, Path(self.order.folder)
         try:
-            work()
-        except OutOfTime:
-            raise
+            self._runs = MlflowRuns.open(MlflowClient(uri, uri), uri, self.order.experiment, folder, self.spool)
         except Exception as error:
-            gone = as_away(error, self.order.uri)
-            if gone is None:
-                raise
-            self.report.away = str(gone)
+            if gone := as_away(error, uri):
+                return gone
+            raise
+        return ""
 
     def _in_time(self) -> None:
         if time.monotonic() > self.deadline:
             raise OutOfTime
-
-
-def away(uri: str) -> str:
-    """Why a server does not answer, "" if it does or if the URI is no server. Costs PROBE_S at most."""
-    if not is_server(uri):
-        return ""
-    try:
-        with urllib.request.urlopen(f"{without_login(uri).rstrip('/')}/health", timeout=PROBE_S):
-            return ""
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"it answers {error.code}" if error.code == 429 or error.code >= 500 else ""
-    except OSError as error:  # no connection, no name, no answer in time
-        return str(getattr(error, "reason", error))
 
 
 @contextmanager

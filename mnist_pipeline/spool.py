@@ -7,7 +7,7 @@ Not here: what gets recorded (`tracking.py`), and MLflow (`mlflow_runs.py`).
     runs/<run id>/<ordered>.json    one record; deleted when MLflow has it
     runs/<run id>/<ordered>.bin     the bytes of an artifact, written before their record
     runs/<run id>/away.json         MLflow did not answer during this run: its later steps do not try again
-    refused/<run id>/…              records that MLflow will never take, with its reason
+    refused/<run id>/…              records that MLflow will never take (`refused.py`)
     claims/<run id>                 the MLflow run, agreed on once by all senders (a blob, so that one of two wins)
 """
 
@@ -100,7 +100,7 @@ class Spool:
         """A record and the bytes of its artifact; None if another sender was quicker and has taken it off."""
         try:
             record = Record(**json.loads(self.shelf.get(name)))
-            return record, self.shelf.get(_beside(name, record.file)) if record.file else b""
+            return record, self.shelf.get(beside(name, record.file)) if record.file else b""
         except Missing:
             return None
 
@@ -108,20 +108,7 @@ class Spool:
         """MLflow has it. The record goes first: bytes without a record are harmless, the reverse is not."""
         self.shelf.delete(name)
         if record.file:
-            self.shelf.delete(_beside(name, record.file))
-
-    def refuse(self, name: str, record: Record, data: bytes, reason: str) -> str:
-        """Put aside what MLflow will never take, so that what is behind it can go on; where it is now."""
-        aside = name.replace("runs/", "refused/", 1)
-        if record.file:
-            self.shelf.put(_beside(aside, record.file), data)
-        self._write(aside, {**asdict(record), "refused_because": reason})
-        self.done(name, record)
-        return self.shelf.where(aside)
-
-    def refused(self) -> Names:
-        """The names of all records that were put aside."""
-        return [name for name in self.shelf.list("refused/") if name.endswith(".json")]
+            self.shelf.delete(beside(name, record.file))
 
     def close(self, run_id: str) -> None:
         """Forget a run whose MLflow run is closed; a record that comes in this moment stays, and opens it again."""
@@ -186,5 +173,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _beside(name: str, file: str) -> str:
+def beside(name: str, file: str) -> str:
+    """The name of the bytes that belong to a record."""
     return f"{name.rpartition('/')[0]}/{file}"

@@ -19,8 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from mnist_pipeline.courier import Order, Report
 from mnist_pipeline.mlflow_sender import Sender
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.spool import RunFacts, Spool
 from mnist_pipeline.tracking import Pages, SpoolTracker
 
@@ -104,6 +107,18 @@ def copied_store(template: str, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(template.removeprefix("sqlite:///"), folder / "mlflow.db")
     return f"sqlite:///{folder / 'mlflow.db'}"
+
+
+def put_aside(place: Place) -> Refused:
+    """A tag and an artifact more, and everything that waits then is refused."""
+    with place.tracker() as tracker:
+        tracker.tags({"a": "b"})
+        tracker.artifact("curve.png", b"png")
+    refused = Refused(place.spool)
+    for name in place.spool.waiting(RUN):
+        record, data = place.spool.record(name) or pytest.fail(name)
+        refused.add(name, record, data, "413 Request Entity Too Large")
+    return refused
 
 
 class Server:

@@ -29,7 +29,7 @@ LAYERS = (
             *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
             *("tracking", "alerts", "redaction", "shelves", "storage"),
             *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror", "changes", "dropped", "nights"),
-            *("spool", "courier", "mlflow_sender", "mlflow_runs", "mlflow_registry"),
+            *("spool", "refused", "courier", "mlflow_sender", "mlflow_runs", "mlflow_registry", "mlflow_answers"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),

@@ -17,7 +17,9 @@ from pipelines import DATA, TINY, Pipeline, call, metadata
 
 from mnist_pipeline.courier import COMMAND, PROJECT, SendingFailed, follow, send
 from mnist_pipeline.delivery import FORGOTTEN_MS, Seen, ended_runs, mlflow_delivery
-from mnist_pipeline.mlflow_sender import away
+from mnist_pipeline.health import IN_A_ROW
+from mnist_pipeline.mlflow_answers import away
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.spool import RunFacts, Spool, now_ms
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*")  # mlflow's use of SQLAlchemy
@@ -120,15 +122,19 @@ def test_ticks_send_close_mirror_and_then_rest(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.slow
-def test_what_mlflow_refuses_turns_one_tick_red(pipeline: Pipeline) -> None:
+def test_what_mlflow_refuses_keeps_the_sensor_red_until_somebody_has_dropped_it(pipeline: Pipeline) -> None:
     _, cursor = tick(pipeline)
     place = Place(pipeline.state, pipeline.tracking.uri)
     with place.tracker() as tracker:
         tracker.params({"width": 8})
         tracker.params({"width": 16})
-    with pytest.raises(SendingFailed, match=r"Changing param values is not allowed"):
-        tick(pipeline, cursor)
-    assert tick(pipeline, cursor)[0] == "1 records refused, which wait for somebody to look at them"
+    for _ in range(IN_A_ROW):  # which is when `watch` tells it
+        with pytest.raises(SendingFailed, match=r"refused 1 records.*\n.*Changing param values is not allowed") as red:
+            tick(pipeline, cursor)
+    assert f"{pipeline.state / 'tracking' / 'refused' / RUN}" in str(red.value)
+    assert "experiments retry` sends them again" in str(red.value)
+    assert Refused(place.spool).drop() == 1
+    assert tick(pipeline, cursor)[0] == "nothing to send"
 
 
 # --- signs of life ---
@@ -148,7 +154,7 @@ def test_what_a_server_answers_says_whether_it_is_there(status: int, found: str)
 
 def test_no_connection_and_no_answer_in_time_are_absence(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "refused" in away(nowhere())
-    monkeypatch.setattr("mnist_pipeline.mlflow_sender.PROBE_S", 0.2)
+    monkeypatch.setattr("mnist_pipeline.mlflow_answers.PROBE_S", 0.2)
     with ill_server(200, healthy=True, delay_s=1.0) as slow:
         assert "timed out" in away(slow.uri)
 

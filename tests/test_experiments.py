@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mlflow_places import Place, free_port
+from mlflow_places import RUN, Place, free_port, put_aside
 
 from mnist_pipeline.experiments import main
 
@@ -38,3 +38,21 @@ def test_a_server_has_a_page_of_its_own_and_what_waits_is_told(
     assert f"MLflow at {uri} is away" in said
     assert "1 records wait" in said
     assert f"MLflow's UI is at {uri}" in said
+
+
+def test_refused_records_are_sent_again_or_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    place = Place(tmp_path / "state", uri)
+    refused = put_aside(place)
+    assert main() == 1
+    assert "413 Request Entity Too Large" in capsys.readouterr().err
+    assert main(["retry"]) == 0
+    assert "2 records wait again" in capsys.readouterr().out
+    assert (len(place.spool.waiting(RUN)), refused.names()) == (2, [])
+    refused = put_aside(place)
+    assert main(["drop"]) == 0
+    assert "4 records given up" in capsys.readouterr().out
+    assert (place.spool.waiting(RUN), refused.names()) == ([], [])

@@ -10,6 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import TickStatus
 from pipelines import ROOT, TINY, call
 from postgres_server import postgres
 
@@ -54,6 +56,28 @@ def test_there_is_one_deployment_at_a_time(instance: dg.DagsterInstance) -> None
         assert pools.pool_granularity.value == "op"
 
 
+EACH = {TickStatus.SKIPPED: 3, TickStatus.STARTED: 3, TickStatus.SUCCESS: 30, TickStatus.FAILURE: 90}
+RETENTION = {  # days that ticks are kept, by how they ended
+    InstigatorType.SCHEDULE: dict.fromkeys(TickStatus, 90),
+    InstigatorType.SENSOR: EACH,
+    InstigatorType.AUTO_MATERIALIZE: EACH,
+}
+
+
+def retention(instance: dg.DagsterInstance) -> dict[InstigatorType, dict[TickStatus, int]]:
+    """As Dagster's daemons ask for it before they purge; -1 would mean for ever."""
+    return {each: dict(instance.get_tick_retention_settings(each)) for each in InstigatorType}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_ticks_are_kept_as_long_as_the_files_say(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each file but for its storage, so that no Postgres is needed here."""
+    monkeypatch.setenv("MNIST_PIPELINE_STATE", str(tmp_path / "state"))
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump({**settings(name), "storage": settings("sqlite")["storage"]}))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert retention(instance) == RETENTION
+
+
 def test_what_runs_print_lies_in_a_folder_of_its_own(instance: dg.DagsterInstance, tmp_path: Path) -> None:
     with instance:
         manager = instance.compute_log_manager
@@ -79,6 +103,7 @@ def test_the_digit_graph_runs_on_postgres(tmp_path: Path, tmp_path_factory: pyte
             for name, value in env.items():
                 patch.setenv(name, value)
             with dg.DagsterInstance.from_config(env["DAGSTER_HOME"]) as instance:
+                assert retention(instance) == RETENTION
                 assert instance.get_latest_materialization_event(dg.AssetKey("production_digit_classifier"))
                 (run,) = instance.get_runs()
                 assert run.status == dg.DagsterRunStatus.SUCCESS

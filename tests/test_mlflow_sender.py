@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
+from collections import Counter
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow_places import BEGUN_MS, RUN, Place, copied_store, file_store
-from pipelines import Pipeline
+from pipelines import NIGHT, Pipeline, metadata
 
+from mnist_pipeline.assets import records
+from mnist_pipeline.courier import Report
+from mnist_pipeline.inbox import Tally
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.mlflow_registry import MODEL, roles
 from mnist_pipeline.mlflow_runs import MlflowRuns
 from mnist_pipeline.mlflow_sender import only_one
+from mnist_pipeline.refused import Refused
 from mnist_pipeline.spool import RunFacts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*")  # mlflow's use of SQLAlchemy
@@ -114,13 +122,27 @@ def test_what_mlflow_refuses_is_put_aside_and_the_rest_goes_on(place: Place) -> 
         tracker.params({"width": 16})
         tracker.metrics({"loss": 1.0})
     report = place.send()
-    assert report.sent == 2
-    (problem,) = report.problems
-    assert "Changing param values is not allowed" in problem
-    (aside,) = place.spool.refused()
-    assert str(place.folder / "tracking" / aside) in problem
+    assert (report.sent, report.refused, report.problems) == (2, 1, [])
+    (aside,) = Refused(place.spool).names()
+    said = Refused(place.spool).told()
+    assert f"{place.folder / 'tracking' / aside}: " in said
+    assert "Changing param values is not allowed" in said
     assert place.run().data.metrics == {"loss": 1.0}
-    assert place.send().problems == []
+    assert place.send() == Report()
+
+
+def test_a_run_that_cannot_be_sent_keeps_no_other_and_not_the_registry(place: Place, finished: Pipeline) -> None:
+    """Here its records cannot even be read: written by a newer release, say."""
+    record_training(place)
+    with place.tracker("0-before-it") as tracker:
+        tracker.tags({"a": "b"})
+    (damaged,) = place.spool.waiting("0-before-it")
+    place.spool.shelf.put(damaged, b'{"kind": "tags", "time_ms": 0, "unknown": 1}')
+    report = place.send(models=(str(finished.state / "models"), ""), ended={RUN: ("FINISHED", BEGUN_MS)})
+    assert (report.sent, report.closed, report.registered, report.aliases) == (6, 1, 1, 1)
+    (problem,) = report.problems
+    assert re.search("run 0-before-it could not be sent and waits in .*TypeError.*unknown", problem)
+    assert place.spool.waiting("0-before-it") == [damaged]
 
 
 def test_more_parameters_than_one_request_may_hold(place: Place) -> None:
@@ -128,6 +150,53 @@ def test_more_parameters_than_one_request_may_hold(place: Place) -> None:
         tracker.params({f"p{number}": number for number in range(250)})
     place.send()
     assert len(place.run().data.params) == 250
+
+
+def test_more_metrics_than_one_request_may_hold(place: Place) -> None:
+    """A night of a data set with many classes."""
+    with place.tracker() as tracker:
+        tracker.metrics({f"share_{number}": 0.5 for number in range(1_001)})
+    assert place.send().refused == 0
+    assert len(place.run().data.metrics) == 1_001
+
+
+def test_a_night_is_one_run_with_its_counts_and_the_model_that_answered(
+    place: Place, pipeline: Pipeline, tmp_path: Path
+) -> None:
+    pipeline = pipeline.copy(tmp_path / "night", MLFLOW_TRACKING_URI=place.uri)
+    images = BytesIO()
+    np.save(images, pipeline.digits()["test"].images[:8])
+    pipeline.inbox.mkdir()
+    (pipeline.inbox / "eight.npy").write_bytes(images.getvalue())
+    (pipeline.inbox / "no-image.png").write_bytes(b"no image")
+    ran = pipeline.run("batch_digit_predictions", night=NIGHT)
+    place = Place(pipeline.state, place.uri)
+    assert place.send().refused == 0
+    data, made = place.run(ran.run_id).data, metadata(ran, "batch_digit_predictions")
+    assert data.tags["night"] == NIGHT
+    assert data.tags["predicted_by_model_version"] == pipeline.store.production()
+    assert data.tags["predicted_by_decision"] == "1"
+    numbers = {"night_files": 2.0, "night_predictions": 8.0, "night_quarantined": 1.0}
+    shares = {f"night_share_{label}": count / 8 for label, count in made["labels"].items()}
+    assert data.metrics == {**numbers, **shares, "night_mean_confidence": pytest.approx(made["mean_confidence"])}
+    assert made["mlflow_run"].startswith("http://127.0.0.1:5000/#/experiments")
+
+
+@pytest.mark.parametrize("label", ["T-shirt/top", "naïve (old)", "x" * 400, "50 %"])
+def test_whatever_a_class_is_called_mlflow_takes_its_share(place: Place, label: str) -> None:
+    with place.tracker() as tracker:
+        tally = Tally(predictions=2, labels=Counter({label: 2}))
+        records.predicted(tracker, NIGHT, 1, tally, {"model_version": "v1"})
+    assert place.send().refused == 0
+    (share,) = (value for name, value in place.run().data.metrics.items() if "share" in name)
+    assert share == 1.0
+
+
+def test_an_empty_night_is_recorded_too(place: Place) -> None:
+    with place.tracker() as tracker:
+        records.predicted(tracker, NIGHT, 0, Tally(), {})
+    place.send()
+    assert place.run().data.metrics == {"night_files": 0.0, "night_predictions": 0.0, "night_quarantined": 0.0}
 
 
 def test_two_machines_at_once_agree_on_one_mlflow_run(place: Place) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.assets import records
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, preparation_named
 from mnist_pipeline.nights import NightlyRun
-from mnist_pipeline.resources import Mail, Models, Pictures
+from mnist_pipeline.resources import Mail, Models, Pictures, Tracking
 from mnist_pipeline.retries import retrying
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
 
 @retrying
 def batch_digit_predictions(
-    context: dg.AssetExecutionContext, models: Models, mail: Mail
+    context: dg.AssetExecutionContext, models: Models, mail: Mail, tracking: Tracking
 ) -> dg.MaterializeResult[None]:
     """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
     from mnist_pipeline.inbox import score_all, write_tables
@@ -74,6 +75,8 @@ def batch_digit_predictions(
     predictions, quarantine = f"{night}.parquet", f"quarantine/{night}.parquet"
     with inbox.opened(night, files) as opened:
         tally = write_tables(score_all(opened, scorer), scorer, shelf, predictions, quarantine)
+    with tracking.open(context) as tracker:
+        records.predicted(tracker, night, len(files), tally, _answered_by(production))
     found = f"{tally.predictions:,} predictions, {tally.quarantined:,} quarantined"
     context.log.info(
         f"{night}: {found} of {len(files):,} files, by {scorer.version}"
@@ -93,6 +96,7 @@ def batch_digit_predictions(
             "quarantine": dg.MetadataValue.path(shelf.where(quarantine)),
             "inbox": dg.MetadataValue.path(inbox.where()),
             **_summary(tally),
+            **records.page(tracker),
         },
     )
 

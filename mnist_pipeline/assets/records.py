@@ -3,6 +3,7 @@
 Not here: how it gets there (`tracking.py`), and what is shown in Dagster (the assets' metadata).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from mnist_pipeline.store import Card
 from mnist_pipeline.tracking import Tracker
 
 if TYPE_CHECKING:
+    from mnist_pipeline.inbox import Tally
     from mnist_pipeline.ml.training import Epoch
 
 
@@ -67,6 +69,27 @@ def decided(tracker: Tracker, decision: Decision) -> None:
             "serves_now": decision.serves or "nothing",
         }
     )
+
+
+def predicted(tracker: Tracker, night: str, files: int, tally: "Tally", answered_by: Mapping[str, Any]) -> None:
+    """What a night came to, and which model has answered it. The night's run may have trained another one as well."""
+    shares = {_metric_name(f"share_{label}"): n / tally.predictions for label, n in sorted(tally.labels.items())}
+    mean = tally.mean_confidence
+    tracker.tags({"night": night, **{f"predicted_by_{name}": value for name, value in answered_by.items()}})
+    tracker.metrics(
+        {
+            "night_files": files,
+            "night_predictions": tally.predictions,
+            "night_quarantined": tally.quarantined,
+            **({} if mean is None else {"night_mean_confidence": mean}),
+            **{f"night_{name}": share for name, share in shares.items()},
+        }
+    )
+
+
+def _metric_name(text: str) -> str:
+    """As MLflow takes it: class names may be anything."""
+    return re.sub(r"[^\w.\- ]", "_", text)[:200]
 
 
 def page(tracker: Tracker) -> dict[str, Any]:
