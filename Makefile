@@ -20,7 +20,7 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev mlflow doctor test test-all check format bench lock clean
+.PHONY: help run dev mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ mlflow: $(READY) ## Send what runs have recorded, then MLflow's UI on http://127
 
 doctor: $(READY) ## Whether everything is there that the pipeline needs to run by itself.
 	@$(BIN)/python -m mnist_pipeline.doctor
+
+rehearsal: $(READY) ## Production on this machine: S3, Postgres, MLflow, a stand-in for Slack, and nobody's hand.
+	@$(BIN)/python tests/rehearsal.py
 
 test: $(READY) ## The quick tests.
 	$(BIN)/python -m pytest -n auto --maxprocesses 4

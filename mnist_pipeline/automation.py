@@ -14,7 +14,7 @@ TICK_S = 30  # seconds between two looks; four stages, so a new data set is in p
 training = dg.define_asset_job(
     "training",
     dg.AssetSelection.groups("data", "model", "evaluation"),
-    description="Get the data, train, evaluate. Deploys nothing.",
+    description="Get the data, train, evaluate. With the daemon on, the decision follows by itself.",
 )
 deployment = dg.define_asset_job(
     "deployment",

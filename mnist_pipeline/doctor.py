@@ -164,8 +164,13 @@ def _mlflow(patient: Patient) -> str:
     if tracking.is_off():
         return "switched off"
     if is_server(tracking.uri):
-        with urlopen(f"{tracking.uri.rstrip('/')}/health", timeout=5) as answer:
-            answer.read()
+        try:
+            urlopen(f"{tracking.uri.rstrip('/')}/health", timeout=5).close()
+        except OSError as error:
+            raise Ailing(
+                f"{without_login(tracking.uri)} does not answer ({error}): start it, or mend MLFLOW_TRACKING_URI; "
+                "until then what runs record waits"
+            ) from error
     waiting = sum(tracking.spool().runs().values())
     return f"{without_login(tracking.uri)}; {waiting:,} records wait to be sent"
 

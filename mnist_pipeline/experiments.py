@@ -47,6 +47,7 @@ def _serve(tracking: Tracking) -> int:
     folder = Path(tracking.folder)
     os.chdir(folder)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight processes that nobody here needs
     artifacts = (folder / "artifacts").as_uri()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", PORT, "--workers", "1"]
     os.execv(sys.executable, [*command, "--backend-store-uri", tracking.uri, "--default-artifact-root", artifacts])

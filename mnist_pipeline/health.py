@@ -4,18 +4,23 @@ Here: what is wrong now (`problems`), told from states and ticks that Dagster ke
 Not here: who is told, and when it began (`watching.py`); what became of runs (`findings.py`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import dagster as dg
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, TickStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from mnist_pipeline.findings import cause
 from mnist_pipeline.healing import BATCH, is_predicted
 from mnist_pipeline.nights import NightlyRun
+
+if TYPE_CHECKING:  # 16 ms of loading the code location
+    from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick
 
 IN_A_ROW = 3  # failed ticks of a sensor; of a schedule, which ticks rarely, one is enough
 PATIENCE_S = 180.0  # a sensor is late after five of its intervals, and not before this
@@ -140,8 +145,8 @@ class _Instigator:
 
     def failing(self, ticks: Sequence[InstigatorTick], in_a_row: int) -> Iterator[Problem]:
         """Failures to reach Slack are left out: they could not be told, and when they can they are over."""
-        done = [tick for tick in ticks if tick.status != TickStatus.STARTED][:in_a_row]
-        failed = [tick for tick in done if tick.status == TickStatus.FAILURE]
+        done = [tick for tick in ticks if tick.status.name != "STARTED"][:in_a_row]
+        failed = [tick for tick in done if tick.status.name == "FAILURE"]
         if len(failed) < in_a_row or _is_about_slack(failed[0]):
             return
         why = cause(failed[0].error) if failed[0].error else "no reason was recorded"

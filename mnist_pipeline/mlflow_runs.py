@@ -24,6 +24,7 @@ BATCH = 50  # records in one request; a training records one an epoch
 MOST_OF_A_KIND = 100  # parameters or tags in one request: MLflow's limit
 PASSING = {"INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED", "IO_ERROR"}
 FOR_GOOD = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST", "RESOURCE_ALREADY_EXISTS"}
+TRAINS_MODELS = {"mlflow.experimentKind": "custom_model_development"}  # MLflow shows runs then, and not chats
 Loaded = tuple[str, Record, bytes]
 
 
@@ -167,7 +168,7 @@ def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         try:
-            return client.create_experiment(name, artifacts)
+            return client.create_experiment(name, artifacts, TRAINS_MODELS)
         except MlflowException as error:
             found = client.get_experiment_by_name(name)
             if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":  # another sender was quicker

@@ -8,6 +8,7 @@ anything, until a model is deployed and the night is predicted. Then a run is ma
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -32,7 +33,9 @@ from mnist_pipeline.resources import prod_resources
 
 BUCKET, PREFIX = "rehearsal", "mnist"
 IMAGES = 40
-BEFORE_THE_NIGHT = timedelta(minutes=6)  # from data to production takes 3 minutes here, most of it waiting for ticks
+BEFORE_THE_NIGHT = timedelta(
+    minutes=8
+)  # from data to production takes 3 minutes on a quiet machine, most of it waiting
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -83,7 +86,7 @@ def stage(folder: Path) -> Iterator[Stage]:
     mlflow = Process(
         "mlflow",
         [sys.executable, "-m", "mlflow", "server", *store, *at],
-        {},
+        {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
         folder / "mlflow.log",
     )
     with ExitStack() as stack:
@@ -95,9 +98,8 @@ def stage(folder: Path) -> Iterator[Stage]:
         made.parts.update(s3=s3, mlflow=mlflow)
         made.client().create_bucket(Bucket=BUCKET)
         made.env = _environment(made)
+        stack.callback(lambda: [process.end() for process in made.parts.values()])
         yield made
-        for process in made.parts.values():
-            process.end()
 
 
 def _environment(made: Stage) -> dict[str, str]:
@@ -208,6 +210,7 @@ def _aliases(made: Stage) -> dict[str, str]:
 
 def main() -> int:
     """As a command; MNIST_DATA_DIR is used if it is set."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # the servers are ended then too
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
         rehearse(Path(folder), os.environ.get("MNIST_DATA_DIR", ""))
     return 0

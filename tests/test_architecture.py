@@ -52,7 +52,19 @@ FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
     *("requests", "httpx", "urllib", "urllib3", "http", "aiohttp", "starlette", "fastapi", "uvicorn", "socket"),
 }
-HEAVY = {"torch", "torchvision", "sklearn", "matplotlib", "mlflow", "onnxruntime", "onnx", "scipy", "pandas", "PIL"}
+HEAVY = {
+    "numpy",
+    "torch",
+    "torchvision",
+    "sklearn",
+    "matplotlib",
+    "mlflow",
+    "onnxruntime",
+    "onnx",
+    "scipy",
+    "pandas",
+    "PIL",
+}
 
 
 def imported(tree: ast.AST, module: str, *, at_load: bool = False) -> set[str]:

@@ -17,6 +17,7 @@ from test_blobs import environment
 from mnist_pipeline.blobs import StoreUnavailable
 from mnist_pipeline.inbox import Inbox
 from mnist_pipeline.inbox_s3 import KEPT_JOURNALS, LONGEST_NAME, S3Inbox, inbox_at
+from mnist_pipeline.ml.images import UnreadableImage
 from mnist_pipeline.s3_requests import Place
 
 NIGHT, NEXT_NIGHT = "2026-01-05", "2026-01-06"
@@ -286,3 +287,44 @@ def test_what_is_accepted_can_be_claimed_at_once(place: Place) -> None:
     inbox.accept(write)
     assert time.time() - begun >= 1
     assert inbox.claim(NIGHT, over=False) == ["a.png", "sub/b.png"]
+
+
+# --- arrivals: what is predicted as soon as it comes ---
+
+
+def test_whole_images_are_arrivals_oldest_first_and_arrays_are_not(inbox: S3Inbox) -> None:
+    drop(inbox, "b.png", "a.npy", ".hidden.png", "c.png.part", "folder/a.JPG", "notes.txt")
+    assert set(inbox.arrivals()) == {"b.png", "folder/a.JPG"}
+    assert replace(inbox, settle_s=60).arrivals() == {}
+
+
+def test_another_content_is_another_identity_and_the_same_again_is_the_same(inbox: S3Inbox) -> None:
+    drop(inbox, "a.png")
+    first = inbox.arrivals()["a.png"]
+    inbox.place.put("a.png", b"other")
+    assert inbox.arrivals()["a.png"] != first
+    with pytest.raises(FileNotFoundError, match=r"a\.png is no longer in s3://"):
+        inbox.fetch("a.png", first)
+    drop(inbox, "a.png")
+    assert inbox.arrivals()["a.png"] == first
+    assert inbox.fetch("a.png", first) == b"a.png"
+
+
+@pytest.mark.parametrize("name", ["a.png", "folder/a.png"])
+def test_an_arrival_is_found_in_whichever_night_has_claimed_it(inbox: S3Inbox, name: str) -> None:
+    drop(inbox, name)
+    identity = inbox.arrivals()[name]
+    inbox.claim(NIGHT, over=True)
+    inbox.place.put(name, b"its namesake")
+    inbox.claim(NEXT_NIGHT, over=True)
+    assert inbox.fetch(name, identity) == name.encode()
+
+
+def test_an_arrival_that_can_be_no_image_is_refused_before_it_is_fetched(
+    inbox: S3Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drop(inbox, "a.png")
+    identity = inbox.arrivals()["a.png"]
+    monkeypatch.setattr("mnist_pipeline.inbox.LARGEST_FILE", 2)
+    with pytest.raises(UnreadableImage, match="5 bytes, more than 2"):
+        inbox.fetch("a.png", identity)

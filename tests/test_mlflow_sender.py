@@ -80,7 +80,7 @@ def test_steps_of_one_dagster_run_resume_one_mlflow_run(place: Place) -> None:
 
 
 def test_a_run_that_a_users_own_resource_has_begun_is_resumed(place: Place) -> None:
-    experiment = place.client.create_experiment("experiment")
+    experiment = place.client.create_experiment("experiment", (place.folder / "theirs").as_uri())
     theirs = place.client.create_run(experiment, tags={"dagster_run_id": RUN}).info.run_id
     record_training(place)
     place.send()

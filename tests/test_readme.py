@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from mnist_pipeline.acquire import DATASETS
+from mnist_pipeline.alerts import KINDS
 from mnist_pipeline.automation import JOBS
+from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.ml import metrics
 
 ROOT = Path(__file__).parents[1]
@@ -55,6 +57,18 @@ def test_the_datasets_are_those_that_can_be_chosen() -> None:
 def test_the_jobs_are_those_that_are_defined() -> None:
     section = README.split("| job | what it runs |")[1].split("\n\n")[0]
     assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [job.name for job in JOBS]
+
+
+def test_every_alert_is_explained() -> None:
+    section = README.split("### What each alert means")[1].split("\n\n###")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(KINDS)
+
+
+def test_every_trigger_is_explained() -> None:
+    section = README.split("## It runs by itself")[1].split("\n## ")[0]
+    repository = build_definitions({}).get_repository_def()
+    triggers = {each.name for each in [*repository.schedule_defs, *repository.sensor_defs]}
+    assert {name for name in triggers if f"`{name}`" not in section} == set()
 
 
 def test_the_tree_names_every_module_and_nothing_else() -> None:

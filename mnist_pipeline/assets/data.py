@@ -1,10 +1,9 @@
 """Getting the digits and cutting them into train, validation and test."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import numpy as np
 from pydantic import Field
 
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
@@ -13,6 +12,9 @@ from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Pictures, Source
 from mnist_pipeline.retries import retrying
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SHEET = 24
 WORST_IMBALANCE = 10.0  # largest class over smallest; MNIST has 1.24
@@ -81,6 +83,8 @@ IS_WHAT_WAS_ASKED_FOR = advisory(raw_mnist_data, "is_what_was_asked_for", "not t
 @dg.multi_asset_check(specs=[IS_COMPLETE, LABELS_ARE_VALID, CLASSES_ARE_BALANCED, IS_WHAT_WAS_ASKED_FOR])
 def raw_data_checks(raw_mnist_data: DigitData) -> Iterable[dg.AssetCheckResult]:
     """Whether the data is all there and can be learned from."""
+    import numpy as np
+
     data, origin = raw_mnist_data, raw_mnist_data.origin
     wanted = FULL_SIZE.get(origin.dataset)
     yield verdict(IS_COMPLETE, wanted in (None, len(data)), images=len(data), expected=wanted or "any")
@@ -105,6 +109,8 @@ NOTHING_LEAKS = blocking(processed_mnist_data, "nothing_leaks", "test images tha
 @dg.multi_asset_check(specs=[SPLIT_IS_STRATIFIED, SPLIT_IS_IN_PROPORTION, NOTHING_LEAKS])
 def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: DigitData) -> Iterable[dg.AssetCheckResult]:
     """Whether validation looks like training, and whether the test is really unseen."""
+    import numpy as np
+
     from mnist_pipeline.ml.split import count_duplicates
 
     data = processed_mnist_data
@@ -149,14 +155,18 @@ def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.
     return dg.MaterializeResult(value=data, metadata=metadata, data_version=dg.DataVersion(digest))
 
 
-def _counts(data: DigitData, part: str) -> np.ndarray:
+def _counts(data: DigitData, part: str) -> "np.ndarray":
     """Images a class; a label that is no class is counted in none."""
+    import numpy as np
+
     classes = len(data.origin.class_names)
     return np.bincount(data[part].labels, minlength=classes)[:classes]
 
 
-def _mean_std(images: np.ndarray) -> tuple[float, float]:
+def _mean_std(images: "np.ndarray") -> tuple[float, float]:
     """Of all pixels scaled to 0..1, a thousand images at a time: no float copy of them all."""
+    import numpy as np
+
     total, squares = 0.0, 0.0
     for at in range(0, len(images), 1_000):
         chunk = images[at : at + 1_000].astype(np.float32) / 255

@@ -12,7 +12,6 @@ from pydantic import Field
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, preparation_named
 from mnist_pipeline.nights import NightlyRun
-from mnist_pipeline.production import Production, load_production
 from mnist_pipeline.resources import Mail, Models, Pictures
 from mnist_pipeline.retries import retrying
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mnist_pipeline.inbox import Scorer, Tally
+    from mnist_pipeline.production import Production
 
 CODE = code_version(
     *("inbox.py", "inbox_s3.py"),
@@ -66,6 +66,7 @@ def batch_digit_predictions(
 ) -> dg.MaterializeResult[None]:
     """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
     from mnist_pipeline.inbox import score_all, write_tables
+    from mnist_pipeline.production import load_production
 
     night, production = context.partition_key, load_production(models.open())
     scorer, inbox, shelf = _scorer(production), mail.open(), mail.answers()
@@ -105,6 +106,7 @@ def digit_predictions(
     import numpy as np
 
     from mnist_pipeline.ml import plots
+    from mnist_pipeline.production import load_production
 
     production = load_production(models.open())
     names = tuple(production.card.class_names)
@@ -146,7 +148,7 @@ def digit_predictions(
     )
 
 
-def _scorer(production: Production) -> "Scorer":
+def _scorer(production: "Production") -> "Scorer":
     from mnist_pipeline.inbox import Scorer
 
     card = production.card
@@ -154,7 +156,7 @@ def _scorer(production: Production) -> "Scorer":
     return Scorer(production.predictor, tuple(card.class_names), preparation, card.name, number)
 
 
-def _read(config: PredictionConfig, production: Production) -> "dict[str, np.ndarray | None]":
+def _read(config: PredictionConfig, production: "Production") -> "dict[str, np.ndarray | None]":
     """Name -> what the network will see, None where there is no digit. Raises Unpredictable listing every fault."""
     from mnist_pipeline.ml.images import UnreadableImage, read_image
 
@@ -171,7 +173,7 @@ def _read(config: PredictionConfig, production: Production) -> "dict[str, np.nda
 
 
 def _arrived(
-    config: PredictionConfig, production: Production, mail: Mail
+    config: PredictionConfig, production: "Production", mail: Mail
 ) -> "tuple[dict[str, np.ndarray | None], dict[str, str]]":
     """What the network will see of files that came by themselves, and why the others cannot be read.
 
@@ -209,7 +211,7 @@ def _answer(name: str, answer: "tuple[int, np.ndarray] | None", names: tuple[str
     return {"image": name, "label": names[label], "confidence": shares[names[label]], "probabilities": shares}
 
 
-def _answered_by(production: Production) -> dict[str, Any]:
+def _answered_by(production: "Production") -> dict[str, Any]:
     return {"model_version": production.card.name, "decision": production.decision.number}
 
 

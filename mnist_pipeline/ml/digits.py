@@ -3,13 +3,16 @@
 Reading them from outside is in `sources`; cutting them into parts is in `split`.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
+if TYPE_CHECKING:  # a tenth of a second of loading the code location
+    import numpy as np
 
 SIDE = 28
 Preparation = Literal["ink", "resize"]
@@ -32,11 +35,11 @@ class LabeledImages:
     labels: np.ndarray
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.shape[1:] != (SIDE, SIDE):
+        if self.images.dtype != "uint8" or self.images.shape[1:] != (SIDE, SIDE):
             raise ValueError(
                 f"images must be uint8 [N, {SIDE}, {SIDE}], got {self.images.dtype} {list(self.images.shape)}"
             )
-        if self.labels.dtype != np.uint8 or self.labels.ndim != 1:
+        if self.labels.dtype != "uint8" or self.labels.ndim != 1:
             raise ValueError(f"labels must be uint8 [N], got {self.labels.dtype} {list(self.labels.shape)}")
         if len(self.images) != len(self.labels):
             raise ValueError(f"{len(self.images):,} images but {len(self.labels):,} labels: one of them is cut")
@@ -44,7 +47,7 @@ class LabeledImages:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: np.ndarray) -> "LabeledImages":
+    def take(self, rows: np.ndarray) -> LabeledImages:
         """The images and labels at these row numbers."""
         return LabeledImages(self.images[rows], self.labels[rows])
 
@@ -79,6 +82,8 @@ class DigitData:
 
     def digest(self) -> str:
         """sha256 of the content: every part, the class names and the preparation; not of where it came from."""
+        import numpy as np
+
         whole = hashlib.sha256(json.dumps([self.origin.class_names, self.origin.preparation]).encode())
         for name in sorted(self.parts):
             whole.update(f"{name} {len(self.parts[name])}".encode())

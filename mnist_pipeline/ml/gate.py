@@ -3,12 +3,15 @@
 Fails closed: a number that is missing or not finite refuses the candidate. Recording the decision is the store's.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 ALPHA = 0.05
 

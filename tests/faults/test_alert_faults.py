@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pipelines import ROOT, call, instance_of
+from processes import Process, daemon, wait
 from slack_stand_in import SlackStandIn, slack_stand_in
 
 PATIENCE_S = 240.0  # the sensor ticks every 30 s; the rest is for computers that have other work
-
-
-class Daemon:
-    """`dagster-daemon run` over this package, in a session of its own so that its code servers end with it."""
-
-    def __init__(self, env: dict[str, str], log: Path) -> None:
-        self.env, self.log = env, log
-        self.start()
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "mnist_pipeline.definitions"]
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, **self.env}, stdout=log, stderr=log, start_new_session=True
-            )
-
-    def kill(self) -> None:
-        """kill -9, the code servers too."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
 
 
 @pytest.fixture
@@ -62,20 +37,24 @@ def env(tmp_path: Path, slack: SlackStandIn) -> dict[str, str]:
 
 
 @pytest.fixture
-def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[Daemon]:
+def started(env: dict[str, str], tmp_path: Path) -> Iterator[Process]:
     with instance_of(env):
         """Two processes that first meet an empty folder trip over each other's tables, which is Dagster's matter."""
-    made = Daemon(env, tmp_path / "daemon.log")
-    yield made
-    made.kill()
+    process = daemon(env, tmp_path / "daemon.log").start()
+    yield process
+    process.end()
 
 
-def until(true: Callable[[], bool], what: str, daemon: Daemon) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert daemon.process.poll() is None, f"the daemon ended:\n{daemon.log.read_text()[-3_000:]}"
-        assert time.monotonic() < end, f"{what} did not come about:\n{daemon.log.read_text()[-3_000:]}"
-        time.sleep(0.5)
+def until(true: Callable[[], bool], what: str, process: Process) -> None:
+    def seen() -> bool:
+        assert process.child is not None
+        assert process.child.poll() is None, f"the daemon ended:\n{process.tail()}"
+        return true()
+
+    try:
+        wait(what, seen, PATIENCE_S)
+    except TimeoutError as error:
+        raise AssertionError(f"{error}:\n{process.tail()}") from error
 
 
 def fails(env: dict[str, str], folder: str) -> str:
@@ -88,7 +67,7 @@ def fails(env: dict[str, str], folder: str) -> str:
 
 @pytest.mark.slow
 def test_no_alert_is_lost_or_doubled_whatever_slack_and_the_daemon_do(
-    env: dict[str, str], daemon: Daemon, slack: SlackStandIn
+    env: dict[str, str], started: Process, slack: SlackStandIn
 ) -> None:
     def told(folder: str) -> int:
         return sum(folder in text for text in slack.texts)
@@ -99,29 +78,29 @@ def test_no_alert_is_lost_or_doubled_whatever_slack_and_the_daemon_do(
 
     tried: dict[str, list[str]] = {}
     tried["none: a run fails by CLI"] = [fails(env, "/nowhere/calm")]
-    until(lambda: told("/nowhere/calm") > 0, "the first message", daemon)
+    until(lambda: told("/nowhere/calm") > 0, "the first message", started)
 
     slack.always = "500"
     tried["Slack answers 500 over two ticks"] = [fails(env, "/nowhere/five-hundred")]
-    until(refused(2), "two refusals", daemon)
+    until(refused(2), "two refusals", started)
     slack.always = "429 1"
     tried["Slack answers 429 to every second call"] = [fails(env, "/nowhere/busy")]
-    until(refused(2), "being asked to wait", daemon)
+    until(refused(2), "being asked to wait", started)
     slack.answers, slack.always = ["", "429 1", ""], ""
-    until(lambda: told("/nowhere/busy") > 0, "the messages after the outage", daemon)
+    until(lambda: told("/nowhere/busy") > 0, "the messages after the outage", started)
 
     slack.always = "500"
     tried["kill -9 of the daemon while Slack is down"] = [fails(env, "/nowhere/killed")]
-    until(refused(1), "a refusal", daemon)
-    daemon.kill()
+    until(refused(1), "a refusal", started)
+    started.kill()
     tried["a run fails while the daemon is dead"] = [fails(env, "/nowhere/dead")]
-    daemon.start()
-    until(refused(1), "a refusal after the restart", daemon)
+    started.start()
+    until(refused(1), "a refusal after the restart", started)
     slack.always = ""
-    until(lambda: told("/nowhere/dead") > 0 and told("/nowhere/killed") > 0, "the messages after the restart", daemon)
+    until(lambda: told("/nowhere/dead") > 0 and told("/nowhere/killed") > 0, "the messages after the restart", started)
 
     beats = slack.beats
-    until(lambda: slack.beats > beats + 1, "signs of life", daemon)  # two minutes in which nothing may be said again
+    until(lambda: slack.beats > beats + 1, "signs of life", started)  # two minutes in which nothing may be said again
     print("\n| fault | tried | lost | doubled |\n|---|---|---|---|")
     for fault, folders in tried.items():
         counts = [told(folder) for folder in folders]

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +10,7 @@ import dagster as dg
 import pytest
 from digit_files import idx_contents, write_idx
 from pipelines import ROOT, instance_of
+from processes import Process, daemon, wait
 
 from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.ml.digits import LabeledImages
@@ -48,38 +45,21 @@ def env(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def daemon(env: dict[str, str], tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """dagster-daemon and its code server, in a process group of their own, which ends with the test."""
+def started(env: dict[str, str], tmp_path: Path) -> Iterator[Process]:
+    """dagster-daemon and its code server, with data before them."""
     write_digits(Path(env["MNIST_DATA_DIR"]))
-    command = [str(Path(sys.executable).with_name("dagster-daemon")), "run", "-m", "mnist_pipeline.definitions"]
-    with (tmp_path / "daemon.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, **env}, stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        finally:
-            end_group(process.pid)
+    process = daemon(env, tmp_path / "daemon.log").start()
+    yield process
+    process.end()
 
 
-def end_group(leader: int) -> None:
-    """Whatever of a process group is left."""
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def until(what: Callable[[], bool], log: Path) -> float:
+def until(true: Callable[[], bool], process: Process) -> float:
     """Seconds that it took."""
     begun = time.monotonic()
-    while not what():
-        assert time.monotonic() - begun < PATIENCE_S, log.read_text()[-4_000:]
-        time.sleep(2)
+    try:
+        wait("what was to come", true, PATIENCE_S, every=2)
+    except TimeoutError as error:
+        raise AssertionError(f"{error}:\n{process.tail()}") from error
     return time.monotonic() - begun
 
 
@@ -89,23 +69,23 @@ def counts(instance: dg.DagsterInstance) -> dict[str, int]:
 
 
 def test_from_data_to_production_and_again_when_the_data_changes(
-    daemon: subprocess.Popen[bytes], env: dict[str, str], tmp_path: Path
+    started: Process, env: dict[str, str], tmp_path: Path
 ) -> None:
-    store, log = ModelStore(DiskBlobs(tmp_path / "state" / "models")), tmp_path / "daemon.log"
+    store = ModelStore(DiskBlobs(tmp_path / "state" / "models"))
     data = Path(env["MNIST_DATA_DIR"])
     with instance_of(env) as instance:
-        first = until(lambda: store.current() is not None, log)
+        first = until(lambda: store.current() is not None, started)
         assert set(counts(instance).values()) == {1}
         served = store.production()
 
         write_digits(data)  # the same, written again
         (data / "classes.txt").write_text("".join(f"{digit}\n" for digit in range(10)))  # the content is another
-        until(lambda: counts(instance)["raw_mnist_data"] == 2, log)
+        until(lambda: counts(instance)["raw_mnist_data"] == 2, started)
         time.sleep(75)  # two ticks and more
         assert counts(instance) == {**dict.fromkeys(STAGES, 1), "raw_mnist_data": 2}
 
         write_digits(data, leave_out=7)
-        again = until(lambda: len(store.decisions()) == 2, log)
+        again = until(lambda: len(store.decisions()) == 2, started)
         assert counts(instance) == {**dict.fromkeys(STAGES, 2), "raw_mnist_data": 3}
         assert served in store.versions()
         assert len(store.versions()) == 2
