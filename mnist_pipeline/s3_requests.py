@@ -1,7 +1,8 @@
 """A place in S3 (a bucket, a prefix) and what can be asked of it, each request tried again where that helps.
 
 Here: the client, retries, large uploads. boto3 itself tries again after 5xx, throttling and a lost connection; what it
-leaves alone is done here: an answer that breaks off, and two conditional writes that collide (409).
+leaves alone is done here: an answer that breaks off, two conditional writes that collide (409), and a server that has
+been busy for so long that boto3's quota of retries is used up.
 Not here: what a fault means (`s3_errors.py`), the contracts that are kept with it (`s3.py`).
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -101,18 +103,19 @@ class Place:
 
         after: begin behind this name; limit: end after so many. Raises StoreUnavailable.
         """
+        left = limit or sys.maxsize
+        while left:
+            answer = self._page(prefix, after, min(left, page))
+            for each in answer.get("Contents", []):
+                after = each["Key"][len(self.key("")) :]
+                yield Entry(after, each["ETag"], each["LastModified"].timestamp(), each["Size"])
+            left = left - len(answer.get("Contents", [])) if answer["IsTruncated"] else 0
+
+    def _page(self, prefix: str, after: str, size: int) -> Any:
+        begin = {"StartAfter": self.key(after)} if after else {}
+        at = {"Bucket": self.bucket, "Prefix": self.key(prefix), "MaxKeys": size}
         with self._explained("list", prefix):
-            pages = self._client().get_paginator("list_objects_v2")
-            found = pages.paginate(
-                Bucket=self.bucket,
-                Prefix=self.key(prefix),
-                StartAfter=self.key(after) if after else "",
-                PaginationConfig={"PageSize": min(limit or page, page), "MaxItems": limit},
-            )
-            for answer in found:
-                for each in answer.get("Contents", []):
-                    name = each["Key"][len(self.key("")) :]
-                    yield Entry(name, each["ETag"], each["LastModified"].timestamp(), each["Size"])
+            return self._again(lambda: self._client().list_objects_v2(**at, **begin))
 
     def has(self, name: str) -> bool:
         """Whether there is such an object; a missing bucket is an error, which a HEAD request could not tell."""
@@ -123,7 +126,7 @@ class Place:
         same = {"IfMatch": etag} if etag else {}
         with self._explained("delete", name):
             try:
-                self._client().delete_object(Bucket=self.bucket, Key=self.key(name), **same)
+                self._again(lambda: self._client().delete_object(Bucket=self.bucket, Key=self.key(name), **same))
             except _client_error() as error:
                 if code_of(error) not in {*ABSENT, "PreconditionFailed"}:
                     raise
@@ -135,9 +138,9 @@ class Place:
         with self._explained("copy", entry.name):
             try:
                 if entry.size > LARGEST_COPY:
-                    self._client().copy(**to, ExtraArgs={"CopySourceIfMatch": entry.etag})
+                    self._again(lambda: self._client().copy(**to, ExtraArgs={"CopySourceIfMatch": entry.etag}))
                 else:
-                    self._client().copy_object(**to, CopySourceIfMatch=entry.etag)
+                    self._again(lambda: self._client().copy_object(**to, CopySourceIfMatch=entry.etag))
             except _client_error() as error:
                 if code_of(error) not in {*ABSENT, "PreconditionFailed"}:
                     raise
@@ -148,8 +151,7 @@ class Place:
         """Seconds since 1970 by the server's clock, by which it dates objects."""
         from email.utils import parsedate_to_datetime
 
-        with self._explained("list", ""):
-            answer = self._client().list_objects_v2(Bucket=self.bucket, Prefix=self.key(""), MaxKeys=1)
+        answer = self._page("", "", 1)
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
         return parsedate_to_datetime(date).timestamp() if date else time.time()
 
@@ -189,7 +191,7 @@ class Place:
                 raise BlobMissing(name) from None
 
     def _again(self, ask: Callable[[], Answer]) -> Answer:
-        """Ask until it works or has failed `attempts` times, for the two faults that boto3 does not try again."""
+        """Ask until it works or has failed `attempts` times, for the faults that boto3 does not try again."""
         for attempt in range(1, self.attempts):
             try:
                 return ask()
@@ -234,16 +236,14 @@ def _piece(data: bytes | Path, begin: int, size: int) -> bytes:
 
 
 def _may_pass(error: Any) -> bool:
-    """Whether an answer broke off, or a conditional write met another."""
+    """Whether two conditional writes met, an answer broke off, or boto3 would have tried again if it still might."""
     from botocore import exceptions as known
 
     broken = (known.IncompleteReadError, known.ResponseStreamingError, known.FlexibleChecksumError)
     read_timeout = isinstance(error, known.ReadTimeoutError)
-    return isinstance(error, broken) or read_timeout or (_is_answer(error) and code_of(error) in COLLIDED)
-
-
-def _is_answer(error: Any) -> bool:
-    return isinstance(error, _client_error())
+    if isinstance(error, _client_error()):
+        return code_of(error) in COLLIDED or bool(error.response["ResponseMetadata"].get("RetryQuotaReached"))
+    return isinstance(error, broken) or read_timeout
 
 
 def _client_error() -> Any:

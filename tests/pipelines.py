@@ -193,6 +193,7 @@ def call(*command: str | Path, timeout: float = 300, **env: str) -> subprocess.C
 def instance_of(env: Mapping[str, str]) -> Iterator[dg.DagsterInstance]:
     """The persistent instance of a process that ran with this environment."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MNIST_PIPELINE_STATE", env["MNIST_PIPELINE_STATE"])
+        for name, value in env.items():
+            patch.setenv(name, value)
         with dg.DagsterInstance.from_config(env["DAGSTER_HOME"]) as instance:
             yield instance

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from pipelines import ROOT
+from pipelines import ROOT, instance_of
 
 
 @dataclass
@@ -98,6 +98,11 @@ def running(process: Process, until: Callable[[], Any], seconds: float = 90) -> 
 
 
 def daemon(env: Mapping[str, str], log: Path) -> Process:
-    """dagster-daemon over this package, with its code server; not started yet."""
+    """dagster-daemon over this package, with its code server; not started yet.
+
+    The tables are there by then: daemon and test would trip over each other while both make them in an empty folder.
+    """
+    with instance_of(env):
+        pass
     command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "mnist_pipeline.definitions"]
     return Process("dagster-daemon", command, env, log)

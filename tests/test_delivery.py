@@ -253,14 +253,11 @@ def test_epochs_appear_while_training_goes_on_and_survive_a_kill_of_the_server(p
         assert f"{server.uri}/#/experiments/" in tracker.link()
         assert tracker.link().endswith(live.run().info.run_id)
         server.kill()
-        begun = time.monotonic()
         for epoch in range(4, 10):
             tracker.metrics({"loss": 1 / epoch}, step=epoch)
         tracker.artifact("curve.png", b"png")
-        recorded = time.monotonic() - begun
         wait_until(lambda: live.spool.is_away(RUN), 60)
     assert len(live.spool.waiting(RUN)) == 7
-    assert recorded < 5  # generous: what is counted is that nothing here talks to a server
     server.start()
     report = send(replace(live.order, ended={RUN: ("FINISHED", now_ms())}))
     assert (report.sent, report.closed, report.away) == (7, 1, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable
@@ -77,6 +78,16 @@ def test_the_number_of_tries_is_a_setting(far: Place, proxy: Proxy) -> None:
     with pytest.raises(StoreUnreachable):
         replace(far, attempts=2).get("a")
     assert len(proxy.asked) == 2
+
+
+def test_a_server_that_stays_busy_is_asked_on_when_the_quota_of_retries_is_used_up(
+    blobs: S3Blobs, proxy: Proxy
+) -> None:
+    answers = itertools.cycle([BUSY, BUSY, None])
+    proxy.fault = lambda request: next(answers)
+    for number in range(150):  # boto3 alone gives up at about the hundredth
+        blobs.create(f"a/{number}", b"data")
+    assert len(proxy.asked) == 450
 
 
 def test_two_conditional_writes_that_collide_are_tried_again(blobs: S3Blobs, proxy: Proxy) -> None:
@@ -282,7 +293,7 @@ def test_a_page_that_fails_in_the_middle_is_no_short_list(place: Place, far: Pla
     keys = [f"k/{number}" for number in range(5)]
     for key in keys:
         place.put(key, b"")
-    proxy.fault = lambda request: Answer(403, "AccessDenied") if "continuation-token" in request.path else None
+    proxy.fault = lambda request: Answer(403, "AccessDenied") if "start-after" in request.path else None
     with pytest.raises(StoreUnavailable, match="access denied"):
         list(far.entries("", page=2))
     proxy.script(None, BUSY, None, BUSY)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pipelines import ROOT, call, instance_of
+from pipelines import ROOT, call
 from processes import Process, daemon, wait
 from slack_stand_in import SlackStandIn, slack_stand_in
 
@@ -38,8 +38,6 @@ def env(tmp_path: Path, slack: SlackStandIn) -> dict[str, str]:
 
 @pytest.fixture
 def started(env: dict[str, str], tmp_path: Path) -> Iterator[Process]:
-    with instance_of(env):
-        """Two processes that first meet an empty folder trip over each other's tables, which is Dagster's matter."""
     process = daemon(env, tmp_path / "daemon.log").start()
     yield process
     process.end()
@@ -84,7 +82,7 @@ def test_no_alert_is_lost_or_doubled_whatever_slack_and_the_daemon_do(
     tried["Slack answers 500 over two ticks"] = [fails(env, "/nowhere/five-hundred")]
     until(refused(2), "two refusals", started)
     slack.always = "429 1"
-    tried["Slack answers 429 to every second call"] = [fails(env, "/nowhere/busy")]
+    tried["Slack asks to wait (429) over two ticks, and once more"] = [fails(env, "/nowhere/busy")]
     until(refused(2), "being asked to wait", started)
     slack.answers, slack.always = ["", "429 1", ""], ""
     until(lambda: told("/nowhere/busy") > 0, "the messages after the outage", started)
