@@ -68,3 +68,12 @@ def proxy(s3_endpoint: str) -> Iterator[Proxy]:
     """Before that server, to answer wrongly."""
     with proxy_before(s3_endpoint) as between:
         yield between
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The faults that were tried, as the README quotes them."""
+    passed = terminalreporter.getreports("passed")
+    lines = [line for report in passed for name, line in report.user_properties if name == "fault"]
+    if lines:
+        terminalreporter.write_line("| fault | times tried | lost | doubled | |\n|---|---|---|---|---|")
+        terminalreporter.write_line("\n".join(sorted(map(str, lines))))

@@ -36,7 +36,9 @@ def deploy_and_predict(env: Mapping[str, str], versions: list[str], said: Connec
     for turn in range(1_000):
         choice = {"strategy": "manual", "version": versions[turn % 2]}
         pipeline.run("production_digit_classifier", production_digit_classifier=choice)
+        said.send("deployed")
         pipeline.run("batch_digit_predictions", night=tonight())
+        said.send("predicted")
 
 
 def deploy_on_command(env: Mapping[str, str], version: str, said: Connection) -> None:

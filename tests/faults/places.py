@@ -113,8 +113,3 @@ def sha256(data: bytes) -> str:
 def place_of(pipeline: Pipeline) -> str:
     """For people."""
     return "in S3" if isinstance(drops_of(pipeline), BucketDrops) else "on disk"
-
-
-def row(fault: str, tried: int, lost: int = 0, doubled: int = 0, more: str = "") -> None:
-    """A line of the table that these tests print, of what they have asserted."""
-    print(f"\n| {fault} | {tried} | {lost} | {doubled} | {more} |")

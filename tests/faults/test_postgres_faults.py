@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from pipelines import ROOT, TINY, Pipeline, instance_of
-from places import row
 from postgres_server import postgres, restart
 from processes import Process
 
@@ -77,4 +76,4 @@ def test_postgres_restarted_in_mid_run(env: dict[str, str], folder: Path, tmp_pa
     with instance_of(env) as instance:
         statuses = [run.status.value for run in instance.get_runs()]
     assert statuses[0] == "SUCCESS"
-    row("Postgres restarted in mid-run", len(MOMENTS), more=f"{results.count(0)} succeeded; newest first: {statuses}")
+    tried("Postgres restarted in mid-run", len(MOMENTS), remark=f"{results.count(0)} succeeded; newest first: {statuses}")

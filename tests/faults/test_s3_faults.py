@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from places import row
 from s3_server import CREDENTIALS, Answer, Proxy, Request, new_bucket
 
 import mnist_pipeline
@@ -26,7 +25,7 @@ from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.store import ModelStore
 
 pytestmark = pytest.mark.slow
-ATTEMPTS = 4
+ATTEMPTS = 7
 STEPS = 8  # that have to succeed while there are faults
 PATIENCE_S = 240.0
 ENVIRONMENT = {"PYTHONPATH": str(Path(mnist_pipeline.__file__).parents[1]), **CREDENTIALS}
@@ -184,5 +183,5 @@ def test_a_server_with_faults(s3_endpoint: str, proxy: Proxy, kind: str, fault: 
     left = uploads(place)
     last = {each for each in left if kind != "gone" and could_be_aborted(proxy, each)}
     assert len(last) <= 1  # the one that the child was killed in
-    more = f"{child.failures()} steps tried again, {len(left)} uploads left to the bucket's lifecycle rule"
-    row(f"{fault}, {len(decided)} models stored", len(done), more=more)
+    remark = f"{child.failures()} steps tried again, {len(left)} uploads left to the bucket's lifecycle rule"
+    tried(f"{fault}, {len(decided)} models stored", len(done), remark=remark)

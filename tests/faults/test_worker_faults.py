@@ -13,7 +13,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from pipelines import ROOT, TINY, call, instance_of
-from places import row
 from processes import Process, daemon, wait
 
 pytestmark = pytest.mark.slow
@@ -95,4 +94,4 @@ def test_a_run_whose_worker_is_killed_is_launched_again(
     second = wait("a run in its place", lambda: again(instance, run_id), PATIENCE_S)
     succeeded = dg.DagsterRunStatus.SUCCESS
     wait("its success", lambda: status(instance, second) == succeeded, PATIENCE_S)
-    row("kill -9 of the run worker in mid-step, under the daemon", 1, more="launched again by run_retries")
+    tried("kill -9 of the run worker in mid-step, under the daemon", 1, remark="launched again by run_retries")
