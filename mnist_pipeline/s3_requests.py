@@ -56,7 +56,7 @@ class Place:
     endpoint: str = ""
     connect_timeout_s: float = 5.0
     read_timeout_s: float = 30.0
-    attempts: int = 5
+    attempts: int = 7
     multipart_above: int = 64 * 1024**2
     part_bytes: int = 16 * 1024**2
 
