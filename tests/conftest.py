@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from fault_table import HEAD
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
 from s3_server import CREDENTIALS, Proxy, moto_server, new_bucket, proxy_before
 
@@ -75,5 +76,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     passed = terminalreporter.getreports("passed")
     lines = [line for report in passed for name, line in report.user_properties if name == "fault"]
     if lines:
-        terminalreporter.write_line("| fault | times tried | lost | doubled | |\n|---|---|---|---|---|")
-        terminalreporter.write_line("\n".join(sorted(map(str, lines))))
+        terminalreporter.write_line("\n".join([HEAD, *sorted(map(str, lines))]))

@@ -5,24 +5,18 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from children import Start, starting
+from fault_table import Tried, line
 from pipelines import ROOT, Pipeline
 from places import in_bucket
-
-
-class Tried(Protocol):
-    """Adds a line to the table of faults that is printed when all tests are over."""
-
-    def __call__(self, fault: str, times: int, lost: int = 0, doubled: int = 0, remark: str = "") -> None: ...
 
 
 @pytest.fixture
 def tried(record_property: Callable[[str, object], None]) -> Tried:
     def add(fault: str, times: int, lost: int = 0, doubled: int = 0, remark: str = "") -> None:
-        record_property("fault", f"| {fault} | {times:,} | {lost} | {doubled} | {remark} |")
+        record_property("fault", line(fault, times, lost, doubled, remark))
 
     return add
 

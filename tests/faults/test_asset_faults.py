@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from children import Start, make, tonight
+from fault_table import Tried
 from pipelines import TINY, Pipeline
 from witness import Witness
 
@@ -40,7 +41,7 @@ def everything_is_whole(pipeline: Pipeline, before: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("asset", [*VALUES, "batch_digit_predictions"])
-def test_kill_in_each_asset(pipeline: Pipeline, versions: list[str], start: Start, asset: str) -> None:
+def test_kill_in_each_asset(pipeline: Pipeline, versions: list[str], start: Start, asset: str, tried: Tried) -> None:
     pipeline.run("digit_predictions")
     witness, chance = Witness(pipeline, versions), random.Random(asset)
     night = tonight() if asset == "batch_digit_predictions" else None

@@ -1,4 +1,4 @@
-"""The whole graph on a disk that is full sooner or later: nothing half, what was there stays, and a larger disk heals it.
+"""The whole graph on a disk that is full sooner or later: nothing half, nothing gone, and a larger disk heals it.
 
 The disk is a file system of a few MB, mounted in a namespace of its own: no root is needed, but a Linux that allows it.
 """
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Tried
+from fault_table import Tried
 from pipelines import ROOT
 
 pytestmark = pytest.mark.slow

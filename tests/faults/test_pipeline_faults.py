@@ -9,6 +9,7 @@ import time
 import dagster as dg
 import pytest
 from children import Start, deploy_and_predict, deploy_on_command, tonight
+from fault_table import Tried
 from pipelines import NIGHT, Pipeline, flip_a_bit
 from places import place_of
 from witness import Witness
@@ -27,7 +28,7 @@ ROUNDS = 8
     indirect=["at_place"],
 )
 def test_kill_at_random_moments_of_deployment_and_batch(
-    at_place: Pipeline, versions: list[str], start: Start, kills: int, images: int
+    at_place: Pipeline, versions: list[str], start: Start, kills: int, images: int, tried: Tried
 ) -> None:
     """images: dropped before each kill."""
     witness, chance = Witness(at_place, versions), random.Random(3)
@@ -56,7 +57,7 @@ def test_kill_at_random_moments_of_deployment_and_batch(
 @pytest.mark.slow
 @pytest.mark.parametrize("at_place", ["disk", "s3"], indirect=True)
 def test_of_two_deployments_at_once_each_is_recorded_or_told(
-    at_place: Pipeline, versions: list[str], start: Start
+    at_place: Pipeline, versions: list[str], start: Start, tried: Tried
 ) -> None:
     racers = [start(deploy_on_command, at_place.env, version)[1] for version in versions]
     answers: list[str] = []
@@ -70,8 +71,8 @@ def test_of_two_deployments_at_once_each_is_recorded_or_told(
     assert at_place.store.verify_chain() == []
     assert [each.number for each in at_place.store.decisions()] == list(range(1, recorded + 2))
     assert load_production(at_place.store).card.name in versions
-    print(f"{recorded} deployments recorded, {len(answers) - recorded} told that they lost")
-    tried(f"two deployments at once, {place_of(at_place)}", ROUNDS)
+    remark = f"{recorded} recorded, {len(answers) - recorded} told that they lost the race"
+    tried(f"two deployments at once, {place_of(at_place)}", ROUNDS, remark=remark)
     for racer in racers:
         racer.send("stop")
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fault_table import Tried
 from pipelines import ROOT, TINY, Pipeline, instance_of
 from postgres_server import postgres, restart
 from processes import Process
@@ -57,7 +58,7 @@ def ended(process: Process) -> int:
         process.end()
 
 
-def test_postgres_restarted_in_mid_run(env: dict[str, str], folder: Path, tmp_path: Path) -> None:
+def test_postgres_restarted_in_mid_run(env: dict[str, str], folder: Path, tmp_path: Path, tried: Tried) -> None:
     log, chance = tmp_path / "run.log", random.Random(4)
     assert ended(launch(env, log).start()) == 0, log.read_text()[-3_000:]
     pipeline, results = Pipeline(tmp_path / "state"), []
@@ -76,4 +77,6 @@ def test_postgres_restarted_in_mid_run(env: dict[str, str], folder: Path, tmp_pa
     with instance_of(env) as instance:
         statuses = [run.status.value for run in instance.get_runs()]
     assert statuses[0] == "SUCCESS"
-    tried("Postgres restarted in mid-run", len(MOMENTS), remark=f"{results.count(0)} succeeded; newest first: {statuses}")
+    tried(
+        "Postgres restarted in mid-run", len(MOMENTS), remark=f"{results.count(0)} succeeded; newest first: {statuses}"
+    )

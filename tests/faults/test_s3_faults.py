@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fault_table import Tried
 from s3_server import CREDENTIALS, Answer, Proxy, Request, new_bucket
 
 import mnist_pipeline
@@ -161,7 +162,7 @@ def could_be_aborted(proxy: Proxy, upload: str) -> bool:
         ("busy", "S3 answers 503 to half of the requests"),
     ],
 )
-def test_a_server_with_faults(s3_endpoint: str, proxy: Proxy, kind: str, fault: str) -> None:
+def test_a_server_with_faults(s3_endpoint: str, proxy: Proxy, kind: str, fault: str, tried: Tried) -> None:
     bucket = new_bucket(s3_endpoint)
     place = Place(bucket, "models", s3_endpoint)
     child = Child(bucket, proxy.endpoint)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from fault_table import Tried
 from pipelines import ROOT, TINY, call, instance_of
 from processes import Process, daemon, wait
 
@@ -82,7 +83,7 @@ def again(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def test_a_run_whose_worker_is_killed_is_launched_again(
-    env: dict[str, str], instance: dg.DagsterInstance, running_daemon: Process
+    env: dict[str, str], instance: dg.DagsterInstance, running_daemon: Process, tried: Tried
 ) -> None:
     run_id = launched(env, instance)
     wait("training", lambda: "digit_classifier" in steps_begun(instance, run_id), PATIENCE_S)
