@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from fault_table import HEAD
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
 from s3_server import CREDENTIALS, Proxy, moto_server, new_bucket, proxy_before
 
@@ -68,3 +69,11 @@ def proxy(s3_endpoint: str) -> Iterator[Proxy]:
     """Before that server, to answer wrongly."""
     with proxy_before(s3_endpoint) as between:
         yield between
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The faults that were tried, as the README quotes them."""
+    passed = terminalreporter.getreports("passed")
+    lines = [line for report in passed for name, line in report.user_properties if name == "fault"]
+    if lines:
+        terminalreporter.write_line("\n".join([HEAD, *sorted(map(str, lines))]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
@@ -57,7 +59,8 @@ class Answer:
     """What is answered instead of the truth.
 
     stall_s: seconds of silence first; cut: of the body, how much is sent before the connection drops; told: whether
-    the server behind gets the request all the same, so that only its answer is lost.
+    the server behind gets the request all the same, so that only its answer is lost; drop: no answer, the connection
+    ends.
     """
 
     status: int = 200
@@ -67,11 +70,22 @@ class Answer:
     stall_s: float = 0.0
     cut: float = 1.0
     told: bool = False
+    drop: bool = False
 
     @property
     def body(self) -> bytes:
         said = f"<Code>{self.code}</Code><Message>told to say {self.code}</Message>{self.more}"
         return f'<?xml version="1.0"?><Error>{said}</Error>'.encode() if self.code else b""
+
+
+class Server(ThreadingHTTPServer):
+    """Of the proxy. Clients that go away, which is what its tests are about, are no news."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 class Proxy:
@@ -82,10 +96,20 @@ class Proxy:
         self.fault: Callable[[Request], Answer | None] = lambda request: None
         self.asked: list[Request] = []
         self.ended = threading.Event()
+        self.connections: set[socket.socket] = set()
+        self.conditional = threading.Lock()
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self) -> None:
+                super().setup()
+                proxy.connections.add(self.connection)
+
+            def finish(self) -> None:
+                proxy.connections.discard(self.connection)
+                super().finish()
 
             def answer(self) -> None:
                 proxy.handle(self)
@@ -95,9 +119,28 @@ class Proxy:
             def log_message(self, format: str, *args: object) -> None:
                 """Nothing."""
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.handler = Handler
+        self.listen(0)
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
+
+    def listen(self, port: int) -> None:
+        """Take connections; 0 is any free port."""
+        self.server = Server(("127.0.0.1", port), self.handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self.thread.start()
+
+    def hang_up(self) -> None:
+        """As a server that is killed: nobody listens any more, and what was under way ends where it is."""
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+        for connection in list(self.connections):
+            with suppress(OSError):  # it has ended by itself
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def come_back(self) -> None:
+        """On the same port."""
+        self.listen(int(self.endpoint.rpartition(":")[2]))
 
     def script(self, *answers: Answer | None, only: Callable[[Request], bool] = lambda request: True) -> None:
         """Give these answers in turn to the requests that are meant, then the truth; None is the truth too."""
@@ -121,7 +164,9 @@ class Proxy:
         else:
             truth = self._truth(request, body) if answer.told else None
             self.ended.wait(answer.stall_s)
-            if truth and answer.status == 200:
+            if answer.drop:
+                handler.close_connection = True
+            elif truth and answer.status == 200:
                 self._reply(handler, *truth, cut=answer.cut)
             else:
                 headers = {"Content-Type": "application/xml", **answer.headers}
@@ -139,6 +184,11 @@ class Proxy:
         return body
 
     def _truth(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """moto looks whether a key is free and then writes, so that two can win a race: here one goes at a time."""
+        with self.conditional if "If-None-Match" in request.headers else nullcontext():
+            return self._asked_behind(request, body)
+
+    def _asked_behind(self, request: Request, body: bytes) -> tuple[int, dict[str, str], bytes]:
         dropped = {"Transfer-Encoding", "Expect", "Connection"}
         headers = {name: value for name, value in request.headers.items() if name not in dropped}
         connection = http.client.HTTPConnection(self.behind, timeout=30)
@@ -171,12 +221,8 @@ class Proxy:
 def proxy_before(endpoint: str) -> Iterator[Proxy]:
     """A proxy that runs until the block ends."""
     proxy = Proxy(endpoint)
-    thread = threading.Thread(target=proxy.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
     try:
         yield proxy
     finally:
         proxy.ended.set()
-        proxy.server.shutdown()
-        proxy.server.server_close()
-        thread.join()
+        proxy.hang_up()

@@ -2,179 +2,64 @@
 
 from __future__ import annotations
 
-import hashlib
-import multiprocessing
 import random
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
-from io import BytesIO
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
-from pathlib import Path
-from typing import Any
 
 import dagster as dg
-import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image
-from pipelines import NIGHT, ROOT, Pipeline, flip_a_bit
+from children import Start, deploy_and_predict, deploy_on_command, tonight
+from fault_table import Tried
+from pipelines import NIGHT, Pipeline, flip_a_bit
+from places import place_of
+from witness import Witness
 
 from mnist_pipeline.files import NotMaterialized
-from mnist_pipeline.inbox import Inbox
 from mnist_pipeline.ml.gate import WrongEvidence
 from mnist_pipeline.production import load_production
-from mnist_pipeline.store import LostRace
 
-KILLS = 24
 ROUNDS = 8
-IMAGES = 20  # dropped before each kill
-
-
-def tonight() -> str:
-    """A night that is not over: each run claims what has come since."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%d")
-
-
-# --- what the children do; they are forked from a server that has the imports behind it ---
-
-
-def deploy_and_predict(state: Path, versions: list[str], said: Connection) -> None:
-    """Deploy one version, then the other, and predict the inbox after each, until killed."""
-    pipeline = Pipeline(state)
-    said.send("ready")
-    for turn in range(1_000):
-        choice = {"strategy": "manual", "version": versions[turn % 2]}
-        pipeline.run("production_digit_classifier", production_digit_classifier=choice)
-        pipeline.run("batch_digit_predictions", night=tonight())
-
-
-def deploy_on_command(state: Path, version: str, said: Connection) -> None:
-    """One deployment for every word that comes in; answers with what came of it."""
-    pipeline = Pipeline(state)
-    said.send("ready")
-    while said.recv() == "go":
-        try:
-            choice = {"strategy": "manual", "version": version}
-            pipeline.run("production_digit_classifier", production_digit_classifier=choice)
-            said.send("deployed")
-        except LostRace as error:
-            said.send(str(error))
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> ForkServerContext:
-    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{Path(__file__).parent}:{Path(__file__).parents[1]}")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_pipeline_faults", "torch", "onnxruntime", "pyarrow.parquet", "matplotlib"])
-    return context
-
-
-@pytest.fixture
-def start(server: ForkServerContext) -> Iterator[Callable[..., tuple[Any, Connection]]]:
-    """Start a child and wait until it is ready; whatever still runs afterwards is ended."""
-    children = []
-
-    def begin(work: Callable[..., None], *arguments: Any) -> tuple[Any, Connection]:
-        ours, theirs = server.Pipe()
-        child = server.Process(target=work, args=(*arguments, theirs))
-        child.start()
-        children.append(child)
-        theirs.close()
-        assert ours.poll(120), "the child never became ready"
-        assert ours.recv() == "ready"
-        return child, ours
-
-    yield begin
-    for child in children:
-        child.kill()
-        child.join()
-
-
-@pytest.fixture
-def versions(pipeline: Pipeline) -> list[str]:
-    """Two that can be deployed."""
-    return [pipeline.value("digit_classifier"), pipeline.variant(lambda network: network.classifier.bias.add_(0.1))]
-
-
-class Witness:
-    """Knows every image that was dropped, and looks at everything after each kill."""
-
-    def __init__(self, pipeline: Pipeline, versions: list[str]) -> None:
-        self.pipeline, self.versions = pipeline, versions
-        self.dropped: Counter[str] = Counter()
-        self.decisions = 1
-        self.chance = np.random.default_rng(2)
-
-    def drop(self) -> None:
-        """Images that differ in one pixel, half of them under names that were used before."""
-        image = self.pipeline.digits()["test"].images[0]
-        self.pipeline.inbox.mkdir(exist_ok=True)
-        for i in range(IMAGES):
-            changed = image.copy()
-            changed[14, 14:18] = self.chance.integers(0, 256, 4)
-            buffer = BytesIO()
-            Image.fromarray(changed).save(buffer, "png")
-            number = i if i % 2 else sum(self.dropped.values())
-            path = self.pipeline.inbox / f"digit-{number}.png"
-            if not path.exists():
-                path.write_bytes(buffer.getvalue())
-                self.dropped[sha256(buffer.getvalue())] += 1
-
-    def look(self) -> None:
-        """Production is whole, every table is whole, and each image lies somewhere, once."""
-        production = load_production(self.pipeline.store)
-        assert production.card.name in self.versions
-        assert self.pipeline.store.verify_chain() == []
-        assert production.decision.number >= self.decisions
-        self.decisions = production.decision.number
-        there = Counter(sha256(path.read_bytes()) for path in self.pipeline.inbox.rglob("*.png"))
-        assert there == self.dropped
-        for path in (self.pipeline.state / "predictions").rglob("*.parquet"):
-            rows = pq.ParquetFile(path).read().to_pylist()
-            assert max(Counter(row["file"] for row in rows).values(), default=1) == 1
-
-    def look_at_the_end(self) -> None:
-        """After a run that nobody killed: every image has a row, and no row is double."""
-        self.look()
-        rows = pq.ParquetFile(self.pipeline.state / "predictions" / f"{tonight()}.parquet").read().to_pylist()
-        assert Counter(row["sha256"] for row in rows) == self.dropped
-        assert {row["model_version"] for row in rows} == {self.pipeline.store.production()}
-        assert Inbox(self.pipeline.inbox).waiting() == []
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("at_place", "kills", "images"),
+    [pytest.param("disk", 60, 20, id="disk"), pytest.param("s3", 40, 10, id="s3")],
+    indirect=["at_place"],
+)
 def test_kill_at_random_moments_of_deployment_and_batch(
-    pipeline: Pipeline, versions: list[str], start: Callable[..., tuple[Any, Connection]]
+    at_place: Pipeline, versions: list[str], start: Start, kills: int, images: int, tried: Tried
 ) -> None:
-    witness, chance = Witness(pipeline, versions), random.Random(3)
-    for _ in range(KILLS):
-        witness.drop()
-        child, _said = start(deploy_and_predict, pipeline.state, versions)
-        time.sleep(chance.uniform(0, 2.5))
+    """images: dropped before each kill."""
+    witness, chance = Witness(at_place, versions), random.Random(3)
+    witness.drop(images)
+    child, said = start(deploy_and_predict, at_place.env, versions)
+    begun = time.monotonic()
+    assert [said.poll(120) and said.recv() for _ in range(2)] == ["deployed", "predicted"]
+    both_s = time.monotonic() - begun  # with nobody killing it, on this machine and in this place
+    child.kill()
+    for number in range(kills):
+        witness.drop(images)
+        child, said = start(deploy_and_predict, at_place.env, versions[:: 1 if number % 2 else -1])
+        time.sleep(chance.uniform(0, 1.3 * both_s))
         child.kill()
         child.join()
         assert child.exitcode == -signal.SIGKILL
         witness.look()
-    assert witness.decisions > KILLS / 4  # the children came far enough for it to mean something
-    pipeline.run("production_digit_classifier", production_digit_classifier={"strategy": "rollback"})
-    pipeline.run("batch_digit_predictions", night=tonight())
+    assert witness.decisions > kills / 4  # the children came far enough for it to mean something
+    at_place.run("production_digit_classifier", production_digit_classifier={"strategy": "rollback"})
+    at_place.run("batch_digit_predictions", night=tonight())
     witness.look_at_the_end()
-    print(f"{KILLS} kills: {witness.decisions} decisions and {sum(witness.dropped.values())} images, all whole")
+    remark = f"{witness.decisions} decisions, {sum(witness.dropped.values())} images"
+    tried(f"kill -9 at random moments over deployment and batch, {place_of(at_place)}", kills, remark=remark)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("at_place", ["disk", "s3"], indirect=True)
 def test_of_two_deployments_at_once_each_is_recorded_or_told(
-    pipeline: Pipeline, versions: list[str], start: Callable[..., tuple[Any, Connection]]
+    at_place: Pipeline, versions: list[str], start: Start, tried: Tried
 ) -> None:
-    racers = [start(deploy_on_command, pipeline.state, version)[1] for version in versions]
+    racers = [start(deploy_on_command, at_place.env, version)[1] for version in versions]
     answers: list[str] = []
     for _ in range(ROUNDS):
         for racer in racers:
@@ -183,10 +68,11 @@ def test_of_two_deployments_at_once_each_is_recorded_or_told(
     recorded = answers.count("deployed")
     assert recorded >= ROUNDS  # of two, at least one wins
     assert all("was made first: manual by" in answer for answer in answers if answer != "deployed")
-    assert pipeline.store.verify_chain() == []
-    assert [each.number for each in pipeline.store.decisions()] == list(range(1, recorded + 2))
-    assert load_production(pipeline.store).card.name in versions
-    print(f"{ROUNDS} races: {recorded} deployments recorded, {len(answers) - recorded} told that they lost")
+    assert at_place.store.verify_chain() == []
+    assert [each.number for each in at_place.store.decisions()] == list(range(1, recorded + 2))
+    assert load_production(at_place.store).card.name in versions
+    remark = f"{recorded} recorded, {len(answers) - recorded} told that they lost the race"
+    tried(f"two deployments at once, {place_of(at_place)}", ROUNDS, remark=remark)
     for racer in racers:
         racer.send("stop")
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fault_table import Tried
 
 import mnist_pipeline
 from mnist_pipeline.blobs import DiskBlobs
@@ -99,7 +100,7 @@ def run_child(code: str, *arguments: object) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
 
 
-def test_kill_at_random_moments(tmp_path: Path) -> None:
+def test_kill_at_random_moments(tmp_path: Path, tried: Tried) -> None:
     witness, chance = Witness(tmp_path / "store"), random.Random(2)
     for _ in range(KILLS):
         child = subprocess.Popen(
@@ -114,15 +115,13 @@ def test_kill_at_random_moments(tmp_path: Path) -> None:
         witness.look(child.communicate()[0])
         assert child.returncode == -signal.SIGKILL
     witness.look_at_everything()
-    print(
-        f"{KILLS} kills, {witness.left_behind()} of them in mid-write: {len(witness.seen)} versions and "
-        f"{witness.acknowledged} decisions, all whole"
-    )
+    remark = f"{witness.left_behind()} in mid-write; {len(witness.seen)} versions, {witness.acknowledged} decisions"
+    tried("kill -9 while versions and decisions are written", KILLS, remark=remark)
     after = run_child(f"{WORK}\nstep(b'after')", tmp_path / "store")
     assert after.stdout.split() == [str(witness.acknowledged + 1)]
 
 
-def test_kill_before_each_call_of_a_step(tmp_path: Path) -> None:
+def test_kill_before_each_call_of_a_step(tmp_path: Path, tried: Tried) -> None:
     """Wherever the first attempt dies, a retried run with the same content completes what it began."""
     run_child(f"{WORK}\nstep(b'first')", tmp_path / "before")
     for calls in range(300):
@@ -140,7 +139,7 @@ def test_kill_before_each_call_of_a_step(tmp_path: Path) -> None:
         if child.returncode == 0:
             break
     assert child.returncode == 0
-    print(f"killed before each of {calls} calls of one step")
+    tried("kill -9 before each system call of storing and deciding", calls)
 
 
 FULL = """
