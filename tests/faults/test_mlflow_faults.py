@@ -19,6 +19,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from fault_table import Tried
 from mlflow_places import Place, Server, copied_store, file_store, wait_until
 from pipelines import ROOT, TINY, instance_of
 from processes import Process
@@ -49,11 +50,6 @@ sys.addaudithook(look)
 
 
 Fault = Callable[[int], AbstractContextManager[None]]  # what is at a port, instead of MLflow
-
-
-def row(fault: str, tried: int, lost: int = 0, doubled: int = 0, more: str = "") -> None:
-    """A line of the table that these tests print, of what they have asserted."""
-    print(f"\n| {fault} | {tried} | {lost} | {doubled} | {more} |")
 
 
 @dataclass
@@ -170,7 +166,7 @@ def server(template: str, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("seen", [0, 3], ids=["before its first epoch is sent", "after some epochs have arrived"])
-def test_a_server_killed_in_mid_training(server: Server, tmp_path: Path, seen: int) -> None:
+def test_a_server_killed_in_mid_training(server: Server, tmp_path: Path, seen: int, tried: Tried) -> None:
     stage = Stage(tmp_path, server, EPOCHS)
     server.start()
     with stage.running() as process:
@@ -185,7 +181,7 @@ def test_a_server_killed_in_mid_training(server: Server, tmp_path: Path, seen: i
     server.start()
     wait_until(stage.delivered, 120)
     stage.all_is_there_once()
-    row(f"MLflow's server killed in mid-training, {'after' if seen else 'before'} epochs have arrived", 1)
+    tried(f"MLflow's server killed in mid-training, {'after' if seen else 'before'} epochs have arrived", 1)
 
 
 @contextmanager
@@ -205,7 +201,7 @@ def nobody(port: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("fault", [silence, nobody], ids=["hangs", "down"])
-def test_a_server_that_is_of_no_use_from_the_start(server: Server, tmp_path: Path, fault: Fault) -> None:
+def test_a_server_that_is_of_no_use_from_the_start(server: Server, tmp_path: Path, fault: Fault, tried: Tried) -> None:
     stage = Stage(tmp_path, server, epochs=8)
     with fault(server.port):
         with stage.running() as process:
@@ -217,7 +213,7 @@ def test_a_server_that_is_of_no_use_from_the_start(server: Server, tmp_path: Pat
     server.start()
     wait_until(stage.delivered, 120)
     stage.all_is_there_once()
-    row("MLflow's server hangs: accepts and never answers" if fault is silence else "MLflow down from the start", 1)
+    tried("MLflow's server hangs: accepts and never answers" if fault is silence else "MLflow down from the start", 1)
 
 
 # --- the worker ---
@@ -237,7 +233,7 @@ def has_ended(pid: int) -> bool:
 
 
 def test_a_worker_killed_in_mid_training_leaves_no_sender_behind_and_loses_no_epoch(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, tried: Tried
 ) -> None:
     stage = Stage(tmp_path, server, EPOCHS)
     server.start()
@@ -256,4 +252,4 @@ def test_a_worker_killed_in_mid_training_leaves_no_sender_behind_and_loses_no_ep
     assert len(arrived) >= logged - 1  # an epoch is logged a moment before it is recorded
     assert stage.waiting() == []
     assert stage.place.run(stage.run_id()).info.status == "RUNNING"  # until Dagster says how it ended
-    row("kill -9 of a worker whose epochs are being sent", 1, more="its sender sends the rest and ends")
+    tried("kill -9 of a worker whose epochs are being sent", 1, remark="its sender sends the rest and ends")
