@@ -49,6 +49,9 @@ KINDS: dict[str, Kind] = {
         "warning",
         "Production serves on as before. Read the evidence; train again, or deploy with `force` and a reason.",
     ),
+    "production_refused": Kind(
+        "error", "It serves on all the same. Read the evidence; roll back, train again, or lower the minimum again."
+    ),
     "fallback_data": Kind(
         "warning",
         "The data set could not be had: set MNIST_DATA_DIR or mend the network, then materialize raw_mnist_data.",

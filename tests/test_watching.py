@@ -296,6 +296,16 @@ def test_a_model_that_the_gate_refuses_is_told_with_the_reason(pipeline: Pipelin
     assert told.title == f"Not deployed: {pipeline.value('digit_classifier')}"
 
 
+def test_a_model_in_production_that_the_gate_refuses_is_told(pipeline: Pipeline) -> None:
+    """The bar was raised, or new test data shows what it cannot do."""
+    raised = pipeline.run("production_digit_classifier", production_digit_classifier={"min_accuracy": 1.0})
+    (told,) = told_by(pipeline, raised.run_id)
+    assert (told.kind, told.severity) == ("production_refused", "error")
+    assert told.title == f"In production, and refused by the gate: {pipeline.value('digit_classifier')}"
+    assert "is not above 1" in told.cause
+    assert "roll back" in told.to_do
+
+
 def test_the_fallback_to_embedded_digits_is_told_once(tmp_path: Path) -> None:
     nowhere = Pipeline(tmp_path, MNIST_DATASET="auto", MNIST_MIRROR="http://127.0.0.1:1/")
     (told,) = told_by(nowhere, nowhere.run("raw_mnist_data").run_id)  # not also as the check beside it
