@@ -49,6 +49,9 @@ KINDS: dict[str, Kind] = {
         "warning",
         "Production serves on as before. Read the evidence; train again, or deploy with `force` and a reason.",
     ),
+    "production_refused": Kind(
+        "error", "It serves on all the same. Read the evidence; roll back, train again, or lower the minimum again."
+    ),
     "fallback_data": Kind(
         "warning",
         "The data set could not be had: set MNIST_DATA_DIR or mend the network, then materialize raw_mnist_data.",
@@ -64,8 +67,12 @@ KINDS: dict[str, Kind] = {
     ),
     "daemon_silent": Kind("error", "Restart dagster-daemon; its log says why it stopped."),
     "night_overdue": Kind("error", "Materialize that partition of batch_digit_predictions; see why its run did not."),
+    "night_given_up": Kind(
+        "error", "Nobody asks for it any more: materialize that partition of batch_digit_predictions by hand."
+    ),
     "unwatched": Kind(
-        "warning", "The daemon was down. Look for nights and alerts of that time; they are caught up on."
+        "warning",
+        "The daemon was down, or `watch` failed: see its ticks. Nights and alerts of that time are caught up on.",
     ),
     "over": Kind("info", "Nothing: it went away."),
 }
@@ -223,7 +230,7 @@ def single(each: Alert) -> dict[str, Any]:
 
 
 def digest(alerts: Sequence[Alert], runs_page: str) -> dict[str, Any]:
-    """Many alerts in one message: counts by job and cause, the first links, and where to see them all."""
+    """Many alerts in one message: counts by job and cause, what to do, the first links, and where to see them all."""
     worst = next(each for each in ("error", "warning", "info") if each in {a.severity for a in alerts})
     title = f"{len(alerts):,} alerts"
     counts = Counter((a.kind.replace("_", " "), a.job or a.asset or a.title, first_line(a.cause)) for a in alerts)
@@ -234,11 +241,18 @@ def digest(alerts: Sequence[Alert], runs_page: str) -> dict[str, Any]:
     rows += [f"• and {len(counts) - LISTED:,} other causes"] if len(counts) > LISTED else []
     links = [linked(a.link, a.title) for a in alerts if a.link][:LISTED]
     parts = ["\n".join(rows), *(["\n".join(links)] if links else [])]
+    parts.insert(1, "*What to do*\n" + "\n".join(_advice(alerts)))
     parts += [linked(runs_page, "All runs")] if runs_page else []
     return {
         "text": f"{title}: {fit(rows[0], 500)}",
         "blocks": [_header(f"{SIGNS[worst]} {title}"), *map(_section, parts)],
     }
+
+
+def _advice(alerts: Sequence[Alert]) -> list[str]:
+    """What to do, once for each kind."""
+    kinds = Counter((each.kind.replace("_", " "), each.to_do) for each in alerts)
+    return [f"• {kind}: {fit(to_do, 200)}" for (kind, to_do), _ in kinds.most_common(LISTED)]
 
 
 def first_line(text: str) -> str:

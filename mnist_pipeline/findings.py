@@ -18,6 +18,7 @@ MATTER = {
     *(Type.ASSET_CHECK_EVALUATION, Type.ASSET_MATERIALIZATION),
 }
 TELLING = ("raw_mnist_data", "production_digit_classifier", "batch_digit_predictions")  # whose metadata we read
+REFUSED = "not deployed:"  # how the gate's reason begins; "kept:" is a model that serves already, and passes
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 PAGE = 1_000
 ON_REQUEST = ("Sending run termination request.", "This run has been marked as canceled from outside")
@@ -227,10 +228,12 @@ def _failed_checks(run: dg.DagsterRun, events: Events, about: Mapping[str, str])
 def _told_by(run: dg.DagsterRun, made: dg.AssetMaterialization, about: Mapping[str, str]) -> Iterator[Alert]:
     asset, values = made.asset_key.to_user_string(), {name: entry.value for name, entry in made.metadata.items()}
     key = f"{run.run_id}:{asset}:{made.partition or ''}"
-    refused = values.get("outcome") == "kept" and values.get("candidate") != values.get("served_before")
+    refused = values.get("outcome") == "kept" and str(values.get("reason")).startswith(REFUSED)
     if asset == "production_digit_classifier" and refused:
-        title = f"Not deployed: {values.get('candidate')}"
-        yield alert(key, "model_refused", title, str(values.get("reason")), asset=asset, **about)
+        serves = values.get("candidate") == values.get("served_before")
+        kind = "production_refused" if serves else "model_refused"
+        title = f"{'In production, and refused by the gate' if serves else 'Not deployed'}: {values.get('candidate')}"
+        yield alert(key, kind, title, str(values.get("reason")), asset=asset, **about)
     if asset == "raw_mnist_data" and values.get("fallback") is True:
         why = f"MNIST could not be had; trained on {values.get('images')} images: {values.get('source')}"
         yield alert(key, "fallback_data", "Embedded digits instead of MNIST", why, asset=asset, **about)

@@ -1,204 +1,100 @@
 """Two sensors: `alerts` tells what became of every run, `watch` whether what should run by itself does.
 
 Each also watches the other, so that neither goes silent unnoticed; `watch` gives a sign of life to the outside.
-Here: what was told already, and in which order things are told, remembered and tagged.
-Not here: what deserves an alert (`findings.py`, `health.py`), and what a message looks like (`alerts.py`).
+Here: what they remember, what is news to people, and when there is a sign of life.
+Not here: what is wrong (`health.py`), how runs are told (`telling.py`), what a message looks like (`alerts.py`).
 """
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.alerts import Alert, Alerter, Heartbeat, alert, batches
-from mnist_pipeline.findings import FINISHED, PAGE, alerts_of, events_of, events_of_many
-from mnist_pipeline.health import Problem, Sight, problems, silence_of
+from mnist_pipeline.alerts import Alert, Alerter, AlertsUndelivered, Heartbeat, alert, batches
+from mnist_pipeline.health import Problem, Sight, clock, held_back_since, problems, silence_of
 from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.resources import Alerts
+from mnist_pipeline.telling import Position, tell_runs
 
-TAG = "mnist_pipeline/alerted"
-TOLD = "mnist_pipeline/told"  # the key under which Dagster's own key-value table keeps what was told and not tagged yet
-FIRST_LOOK_S = 24 * 3600.0  # what failed before that is history
-OVERLAP_S = 600.0  # events of a slow or skewed worker may appear late
-ONE_BY_ONE = 40  # runs read exactly; of more, the index is read
-TAGGING_S = 10.0  # a tick; the rest is tagged in the next ones
 SILENT_S = 300.0  # without a tick, those who watch each other say so
-EVERYTHING = "all"
+HELD_BACK_S = 600.0  # so long an alert may wait for Slack; then there is no sign of life until it went out
+
+
+@dataclass(frozen=True)
+class News:
+    """An alert, and what is remembered under its key once it went out: None to forget the key."""
+
+    key: str
+    alert: Alert
+    about: dict[str, Any] | None
 
 
 @dataclass
 class Watched:
-    """Since when somebody looks, without a gap, and which problems were told. Part of both cursors."""
+    """Since when somebody looks without a gap, which problems were told, and since when news wait: a cursor's part.
+
+    All times are in seconds since 1970. gap: seconds in which nobody looked, as long as that was not told.
+    """
 
     first: float = 0.0
     since: float = 0.0
     last: float = 0.0
+    gap: float = 0.0
+    held_back: float = 0.0
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def looks(self, now: float, ticked: float = 0.0) -> float:
-        """Note that somebody looks now; returns the seconds for which nobody did, 0 if there was no gap.
-
-        ticked: when the last tick was, also one that failed and so left no cursor behind.
-        """
-        last = max(self.last, ticked)
-        gap = now - last if last else 0.0
+    def looks(self, now: float) -> float:
+        """Note that somebody looks now; returns the seconds in which nobody did, 0 if there was no gap."""
+        gap = now - self.last if self.last else 0.0
         self.first, self.last = self.first or now, now
         if not self.since or gap > SILENT_S:
             self.since = now
         return gap if gap > SILENT_S else 0.0
 
-    def news(self, found: Sequence[Problem], now: float) -> list[Alert]:
-        """What began, and what is over, since the last time."""
-        now_wrong = {each.key: each for each in found}
-        began = [each for key, each in now_wrong.items() if key not in self.told]
-        over = {key: about for key, about in self.told.items() if key not in now_wrong}
-        self.told = {key: about for key, about in self.told.items() if key not in over}
-        self.told |= {each.key: {"since": now, "title": each.title} for each in began}
-        return [*(_begins(each, now) for each in began), *(_is_over(key, about, now) for key, about in over.items())]
+    def tell(self, alerter: Alerter, found: Sequence[Problem]) -> None:
+        """Send what began and what is over. Raises AlertsUndelivered: what did not go out is news again next time."""
+        news = {each.alert.id: each for each in self.news(found)}
+        try:
+            for batch in batches([each.alert for each in news.values()]):
+                alerter.send(batch)
+                for sent in batch:
+                    self._went_out(news[sent.id])
+        except AlertsUndelivered:
+            self.held_back = self.held_back or self.last
+            raise
+        self.held_back = 0.0
 
+    def news(self, found: Sequence[Problem]) -> list[News]:
+        """What was not told yet. A problem that is no more is over, unless its end was told as a problem itself."""
+        wrong = {each.key: each for each in found}
+        began = [self._begins(each) for key, each in wrong.items() if each.is_the_end or key not in self.told]
+        over = [self._is_over(key) for key in self.told if key not in wrong]
+        return [*([self._unwatched()] if self.gap else []), *began, *over]
 
-def _begins(each: Problem, now: float) -> Alert:
-    return alert(f"{each.key}:{now:.0f}", each.kind, each.title, each.cause, link=each.link)
+    def _begins(self, each: Problem) -> News:
+        told = alert(f"{each.key}:{self.last:.0f}", each.kind, each.title, each.cause, link=each.link)
+        return News(each.key, told, None if each.is_the_end else {"since": self.last, "title": each.title})
 
+    def _is_over(self, key: str) -> News:
+        about = self.told[key]
+        minutes = max(1, round((self.last - about["since"]) / 60))
+        id, title = f"{key}:{about['since']:.0f}:over", f"Over: {about['title']}"
+        return News(key, alert(id, "over", title, f"it lasted {minutes} min"), None)
 
-def _is_over(key: str, about: Mapping[str, Any], now: float) -> Alert:
-    minutes = max(1, round((now - about["since"]) / 60))
-    return alert(f"{key}:{about['since']:.0f}:over", "over", f"Over: {about['title']}", f"it lasted {minutes} min")
+    def _unwatched(self) -> News:
+        said = f"`watch` saw nothing for {round(self.gap / 60)} min"
+        return News("unwatched", alert(f"unwatched:{self.last:.0f}", "unwatched", "Nothing was watched", said), None)
 
-
-# --- what became of every run ---
-
-
-@dataclass
-class Position:
-    """The cursor of `alerts`: how far it has come, which runs of the overlap had nothing to tell, and the watch."""
-
-    after: float = 0.0
-    quiet: dict[str, float] = field(default_factory=dict)
-    watched: Watched = field(default_factory=Watched)
-
-    @classmethod
-    def read(cls, cursor: str | None, now: float) -> "Position":
-        """Without a cursor: a day back."""
-        if not cursor:
-            return cls(after=now - FIRST_LOOK_S)
-        given = json.loads(cursor)
-        return cls(given["after"], given["quiet"], Watched(**given["watched"]))
-
-    def write(self) -> str:
-        return json.dumps(asdict(self))
-
-    def pass_by(self, records: Sequence[dg.RunRecord], quiet: Iterable[str]) -> None:
-        """All of these were looked at; of `quiet` nothing has to be told, and they need no second look."""
-        updated = {r.dagster_run.run_id: r.update_timestamp.timestamp() for r in records}
-        self.after = max([self.after, *updated.values()])
-        self.quiet |= {run: updated[run] for run in quiet if run in updated}
-        self.quiet = {run: at for run, at in self.quiet.items() if at > self.after - OVERLAP_S}
-
-
-class Told:
-    """What went out already: in a tag of each run, and, until that is written, in one row of Dagster's own table.
-
-    The row is written at once after a message, so that a digest of a thousand runs costs one write and not a thousand
-    before it is safe. The tag holds the run's id, for a re-executed run inherits the tags of its parent.
-    """
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self._instance = instance
-        kept = instance.daemon_cursor_storage.get_cursor_values({TOLD}).get(TOLD)
-        self._untagged: dict[str, list[str]] = json.loads(kept) if kept else {}
-
-    def of(self, run: dg.DagsterRun) -> set[str]:
-        """Ids of alerts that went out; EVERYTHING when nothing is left to tell of this run."""
-        own, _, ids = run.tags.get(TAG, "").partition(" ")
-        return {*(ids.split() if own == run.run_id[:8] else ()), *self._untagged.get(run.run_id, ())}
-
-    def add(self, told: Mapping[str, Iterable[str]]) -> None:
-        """Run id -> what was told of it. Durable when this returns."""
-        for run, ids in told.items():
-            self._untagged[run] = sorted({*self._untagged.get(run, ()), *ids})
-        self._keep()
-
-    def tag(self, clock: Callable[[], float], seconds: float) -> int:
-        """Write tags for some seconds; returns how many runs are left for the next time."""
-        until, changed = clock() + seconds, bool(self._untagged)
-        for run in list(self._untagged):
-            if clock() > until:
-                break
-            ids = self._untagged.pop(run)
-            kept = [EVERYTHING] if EVERYTHING in ids else ids
-            if self._instance.has_run(run):
-                self._instance.add_run_tags(run, {TAG: " ".join([run[:8], *kept])})
-        if changed:
-            self._keep()
-        return len(self._untagged)
-
-    def _keep(self) -> None:
-        self._instance.daemon_cursor_storage.set_cursor_values({TOLD: json.dumps(self._untagged)})
-
-
-def tell_runs(
-    instance: dg.DagsterInstance,
-    alerter: Alerter,
-    position: Position,
-    ui_url: str = "",
-    checks: Iterable[dg.AssetCheckKey] = (),
-    clock: Callable[[], float] = time.monotonic,
-) -> str:
-    """Send what the runs since `position` have to tell, and move it on. Raises AlertsUndelivered: nothing is lost."""
-    told = Told(instance)
-    records = finished_runs(instance, position.after - OVERLAP_S)
-    fresh = [
-        r for r in records if r.dagster_run.run_id not in position.quiet and EVERYTHING not in told.of(r.dagster_run)
-    ]
-    alerts = _alerts_by_run(instance, fresh, ui_url, checks)
-    waiting = {run: [a for a in those if _short(a) not in told.of(by_id)] for by_id, run, those in alerts if those}
-    owner = {each.id: run for run, those in waiting.items() for each in those}
-    everything = [each for those in waiting.values() for each in those]
-    for batch in batches(everything):
-        alerter.send(batch)
-        gone = {owner[each.id] for each in batch}
-        for each in batch:
-            waiting[owner[each.id]].remove(each)
-        told.add({run: [*(_short(a) for a in batch if owner[a.id] == run), *_done(waiting[run])] for run in gone})
-    position.pass_by(records, [run for _, run, those in alerts if not those])
-    left = told.tag(clock, TAGGING_S)
-    more = f", {left:,} runs still to be tagged" if left else ""
-    return f"{len(everything):,} alerts from {len(fresh):,} runs{more}"
-
-
-def finished_runs(instance: dg.DagsterInstance, after: float) -> list[dg.RunRecord]:
-    """Every run that ended or changed since (seconds since 1970), those that ended first at the front."""
-    since = datetime.fromtimestamp(max(after, 0.0), timezone.utc)
-    wanted, found, last = dg.RunsFilter(statuses=FINISHED, updated_after=since), list[dg.RunRecord](), None
-    while True:
-        page = instance.get_run_records(wanted, limit=PAGE, ascending=True, cursor=last)
-        found += page
-        if len(page) < PAGE:
-            return sorted(found, key=lambda record: (record.update_timestamp, record.storage_id))
-        last = page[-1].dagster_run.run_id
-
-
-def _alerts_by_run(
-    instance: dg.DagsterInstance, records: Sequence[dg.RunRecord], ui_url: str, checks: Iterable[dg.AssetCheckKey]
-) -> list[tuple[dg.DagsterRun, str, list[Alert]]]:
-    runs = [record.dagster_run for record in records]
-    few = len(runs) <= ONE_BY_ONE
-    events = events_of(instance, records) if few else events_of_many(instance, records, checks)
-    return [(run, run.run_id, alerts_of(run, events[run.run_id], ui_url)) for run in runs]
-
-
-def _short(each: Alert) -> str:
-    """Of an alert's id, without the run's: what stands in the tag."""
-    return each.id.partition(":")[2].replace(" ", "_")
-
-
-def _done(left: Sequence[Alert]) -> list[str]:
-    return [] if left else [EVERYTHING]
+    def _went_out(self, news: News) -> None:
+        if news.key == "unwatched":
+            self.gap = 0.0
+        elif news.about:
+            self.told[news.key] = news.about
+        else:
+            self.told.pop(news.key, None)
 
 
 # --- the sensors ---
@@ -214,13 +110,11 @@ def watching_sensors(nightly: NightlyRun | None = None) -> list[dg.SensorDefinit
         description="Tells failed runs, failed checks, refused models, fallbacks and empty nights, each once.",
     )
     def alerts_sensor(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
-        now, alerter = time.time(), alerts.open(context.log)
-        position = Position.read(context.cursor, now)
-        checks = context.repository_def.asset_graph.asset_check_keys if context.repository_def else ()
-        said = tell_runs(context.instance, alerter, position, alerts.ui_url, checks)
-        position.watched.looks(now, _previous_tick(context, alerts, position.watched))
-        _tell_news(alerter, position.watched, silence_of(_sight(context, alerts, position.watched), "watch", SILENT_S))
-        context.update_cursor(position.write())
+        now, kept = time.time(), json.loads(context.cursor or "{}")
+        watched = Watched(**kept.pop("watched", {}))
+        position = Position(**kept) if kept else Position.first(now)
+        said = listen(context, alerts, position, watched, now)
+        context.update_cursor(json.dumps({**asdict(position), "watched": asdict(watched)}))
         return dg.SkipReason(said)
 
     @dg.sensor(
@@ -230,23 +124,46 @@ def watching_sensors(nightly: NightlyRun | None = None) -> list[dg.SensorDefinit
         description="Tells when schedules, sensors, daemons or nights stop, and when they go on; gives a sign of life.",
     )
     def watch_sensor(context: dg.SensorEvaluationContext, alerts: Alerts) -> dg.SkipReason:
-        watched = Watched(**json.loads(context.cursor)) if context.cursor else Watched()
+        watched = Watched(**json.loads(context.cursor or "{}"))
         said = watch(context, alerts, watched, nightly, time.time())
         context.update_cursor(json.dumps(asdict(watched)))
-        return dg.SkipReason(f"{said}; {sign_of_life(context, alerts.heartbeat())}")
+        return dg.SkipReason(said)
 
     return [alerts_sensor, watch_sensor]
+
+
+def listen(
+    context: dg.SensorEvaluationContext, alerts: Alerts, position: Position, watched: Watched, now: float
+) -> str:
+    """Tell what became of runs, and whether `watch` does its work. Raises AlertsUndelivered: then keep no cursor."""
+    alerter = alerts.open(context.log)
+    checks = context.repository_def.asset_graph.asset_check_keys if context.repository_def else ()
+    said = tell_runs(context.instance, alerter, position, now, alerts.ui_url, checks)
+    watched.looks(now)
+    watched.tell(alerter, silence_of(_sight(context, alerts, watched), "watch", SILENT_S))
+    return said
 
 
 def watch(
     context: dg.SensorEvaluationContext, alerts: Alerts, watched: Watched, nightly: NightlyRun | None, now: float
 ) -> str:
-    """Look at everything once and tell what changed. Raises AlertsUndelivered."""
-    gap = watched.looks(now, _previous_tick(context, alerts, watched))
-    found = problems(_sight(context, alerts, watched), nightly, but=["watch"])
-    away = [alert(f"unwatched:{now:.0f}", "unwatched", "Nothing was watched", _gap(gap))] if gap else []
-    _tell_news(alerts.open(context.log), watched, found, away)
-    return "; ".join(each.title for each in found) or "all is well"
+    """Look at everything once, tell what changed, and give a sign of life while alerts get out.
+
+    Where Slack takes nothing the tick goes on, so that what was seen is remembered; it says so, and so does the log.
+    """
+    watched.gap = max(watched.gap, watched.looks(now))
+    sight = _sight(context, alerts, watched)
+    found = problems(sight, nightly, but=["watch"])
+    said = ["; ".join(each.title for each in found) or "all is well"]
+    try:
+        watched.tell(alerts.open(context.log), found)
+    except AlertsUndelivered as error:
+        context.log.warning(f"news wait: {error}")
+        said = [*said, f"news wait since {clock(watched.held_back)}: {error}"]
+    waiting = min(filter(None, [watched.held_back, held_back_since(sight, "alerts")]), default=now)
+    if now - waiting > HELD_BACK_S:
+        return "; ".join([*said, f"no heartbeat: alerts have not got out since {clock(waiting)}"])
+    return "; ".join([*said, sign_of_life(context, alerts.heartbeat())])
 
 
 def sign_of_life(context: dg.SensorEvaluationContext, heartbeat: Heartbeat) -> str:
@@ -259,27 +176,17 @@ def sign_of_life(context: dg.SensorEvaluationContext, heartbeat: Heartbeat) -> s
     return "heartbeat given"
 
 
-def _tell_news(alerter: Alerter, watched: Watched, found: Sequence[Problem], more: Sequence[Alert] = ()) -> None:
-    """One message for everything that is new, so that it went out or it did not."""
-    if news := [*more, *watched.news(found, watched.last)]:
-        alerter.send(news)
-
-
 def _sight(context: dg.SensorEvaluationContext, alerts: Alerts, watched: Watched) -> Sight:
     repository = context.repository_def
     assert repository is not None  # Dagster's daemon gives it to every sensor
     origin = context.code_location_origin
-    location = origin.location_name if origin else None
-    return Sight(context.instance, repository, location, watched.last, watched.since, watched.first, alerts.ui_url)
-
-
-def _previous_tick(context: dg.SensorEvaluationContext, alerts: Alerts, watched: Watched) -> float:
-    """When this sensor ticked before this tick; 0 if it never did."""
-    sight = _sight(context, alerts, watched)
-    state = sight.states().get(context.sensor_name)
-    ticks = sight.ticks(state, 2) if state else []
-    return ticks[1].timestamp if len(ticks) > 1 else 0.0
-
-
-def _gap(seconds: float) -> str:
-    return f"no tick of `watch` for {round(seconds / 60)} min"
+    return Sight(
+        instance=context.instance,
+        repository=repository,
+        location=origin.location_name if origin else None,
+        now=watched.last,
+        since=watched.since,
+        first=watched.first,
+        told=frozenset(watched.told),
+        ui_url=alerts.ui_url,
+    )

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,12 +97,12 @@ def running(process: Process, until: Callable[[], Any], seconds: float = 90) -> 
         process.end()
 
 
-def daemon(env: Mapping[str, str], log: Path) -> Process:
-    """dagster-daemon over this package, with its code server; not started yet.
+def daemon(env: Mapping[str, str], log: Path, where: Sequence[str] = ("-m", "mnist_pipeline.definitions")) -> Process:
+    """dagster-daemon with its code server, over this package or other definitions; not started yet.
 
     The tables are there by then: daemon and test would trip over each other while both make them in an empty folder.
     """
     with instance_of(env):
         pass
-    command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "mnist_pipeline.definitions"]
+    command = [sys.executable, "-m", "dagster._daemon", "run", *where]
     return Process("dagster-daemon", command, env, log)

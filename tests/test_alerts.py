@@ -125,6 +125,7 @@ def test_a_digest_counts_by_job_and_cause_and_links_the_first_ten() -> None:
     assert "13 × run failed, nightly: OSError: disk full" in whole
     assert whole.count(f"<{UI}/runs/") == 10
     assert f"<{UI}/runs|All runs>" in whole
+    assert whole.count("Open the run, remove the cause") == 1  # what to do, once for each kind
 
 
 def test_a_digest_of_a_thousand_causes_says_how_many_it_leaves_out() -> None:

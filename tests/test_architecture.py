@@ -35,14 +35,14 @@ LAYERS = (
     ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "healing", "triggers", "findings", "health", "watching", "delivery"}),
+    ("automation", {"automation", "healing", "triggers", "findings", "health", "telling", "watching", "delivery"}),
     ("definitions", {"definitions"}),
     ("ways in", {"run", "doctor", "experiments"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "healing", "triggers", "watching", "compute_logs", "console", "definitions"),
     *("files", "pictures", "resources", "retries", "run", "doctor", "delivery", "experiments"),
-    *("findings", "health"),
+    *("findings", "health", "telling"),
 }
 READS_THE_ENVIRONMENT = {
     *("resources", "definitions", "run", "doctor", "experiments"),

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 import dagster as dg
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=10), timedelta(hours=4)
-LOOKED_BACK = 50  # runs
+LOOKED_BACK = 50  # runs of the asset
 ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
@@ -97,16 +97,18 @@ def try_again_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime:
 def _ended_badly(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.RunRecord]:
     """Runs, newest first, that were to make this asset from what there is now, and have not."""
     newest = max(_made_at(instance, each) for each in (key, *map(dg.AssetKey, FOLLOWS[key].changes_of)))
-    since = datetime.fromtimestamp(newest, timezone.utc)
-    found = dg.RunsFilter(statuses=ENDED_BADLY, updated_after=since)
-    for record in instance.get_run_records(found, limit=LOOKED_BACK):
-        if (record.end_time or newest) > newest and key in _planned(instance, record.dagster_run.run_id):
-            yield record
+    planned = _planned_in(instance, key)
+    if planned:
+        wanted = dg.RunsFilter(run_ids=planned, statuses=ENDED_BADLY)
+        for record in instance.get_run_records(wanted, limit=LOOKED_BACK):
+            if (record.end_time or 0.0) > newest:
+                yield record
 
 
-def _planned(instance: dg.DagsterInstance, run_id: str) -> set[dg.AssetKey | None]:
-    found = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED).records
-    return {event.asset_key for record in found if (event := record.event_log_entry.dagster_event)}
+def _planned_in(instance: dg.DagsterInstance, key: dg.AssetKey) -> list[str]:
+    """The newest runs that were to make this asset. By asset: many failed runs of something else would hide them."""
+    planned = dg.EventRecordsFilter(dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED, key)
+    return [record.run_id for record in instance.event_log_storage.get_event_records(planned, limit=LOOKED_BACK)]
 
 
 def _made_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> float:

@@ -261,6 +261,28 @@ def test_what_a_person_cancelled_is_not_begun_again_until_something_is_new(graph
     assert graph.settle() == STAGES
 
 
+def others_fail(graph: Graph, count: int) -> None:
+    """Runs of something else, such as single predictions, that failed since."""
+    for _ in range(count):
+        run = dg.DagsterRun("digit_predictions", status=dg.DagsterRunStatus.STARTED)
+        graph.instance.add_run(run)
+        graph.instance.report_run_failed(run)
+
+
+def test_failures_of_other_runs_hide_neither_a_cancelled_run_nor_a_failed_one(graph: Graph) -> None:
+    graph.content[RAW] = "2"
+    graph.run(RAW)
+    end(graph, begin(graph, PROCESSED))
+    others_fail(graph, 60)
+    graph.later = timedelta(days=3)
+    assert graph.tick() == set()
+    graph.content[RAW], graph.failing, graph.later = "3", {PROCESSED}, timedelta()
+    graph.run(RAW)
+    graph.run(PROCESSED)
+    others_fail(graph, 60)
+    assert graph.tick() == set()
+
+
 def test_patience_grows_to_four_hours() -> None:
     minutes = [patience(failures).total_seconds() / 60 for failures in range(8)]
     assert minutes == [0, 10, 20, 40, 80, 160, 240, 240]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 from fault_table import Tried
-from pipelines import ROOT, call
-from processes import Process, daemon, wait
+from pipelines import ROOT, call, instance_of
+from processes import Process, daemon, running, wait
 from slack_stand_in import SlackStandIn, slack_stand_in
 
 PATIENCE_S = 240.0  # the sensor ticks every 30 s; the rest is for computers that have other work
@@ -104,3 +106,41 @@ def test_no_alert_is_lost_or_doubled_whatever_slack_and_the_daemon_do(
         assert [told(folder) for folder in folders] == [1] * len(folders), fault
         tried(f"alerts: {fault}", len(folders))
     assert len(slack.messages) == len(done)  # and nothing else was said: all sensors tick, all daemons live
+
+
+def switch(instance: dg.DagsterInstance, name: str, status: InstigatorStatus) -> None:
+    """As the UI does it."""
+    (state,) = (each for each in instance.all_instigator_state() if each.instigator_name == name)
+    instance.update_instigator_state(state.with_status(status))
+
+
+def has_failed(instance: dg.DagsterInstance, name: str) -> bool:
+    states = [each for each in instance.all_instigator_state() if each.instigator_name == name]
+    found = [instance.get_ticks(each.instigator_origin_id, each.selector_id) for each in states]
+    return any(tick.status == TickStatus.FAILURE for ticks in found for tick in ticks)
+
+
+@pytest.mark.slow
+def test_what_is_switched_off_or_fails_under_a_real_daemon_is_told_with_what_to_do(
+    env: dict[str, str], tmp_path: Path, slack: SlackStandIn
+) -> None:
+    """Those who watch each other, too: `alerts` tells that `watch` is off."""
+
+    def told(title: str) -> list[str]:
+        return [text for text in slack.texts if title in text]
+
+    process = daemon(env, tmp_path / "daemon.log", ("-f", str(Path(__file__).with_name("watched_place.py"))))
+    with instance_of(env) as instance, running(process, lambda: len(instance.all_instigator_state()) == 4):
+        switch(instance, "ears", InstigatorStatus.STOPPED)
+        switch(instance, "watch", InstigatorStatus.STOPPED)
+        until(lambda: bool(told("sensor watch is switched off")), "what alerts says of watch", process)
+        until(lambda: has_failed(instance, "broken"), "the schedule's failed tick", process)
+        switch(instance, "watch", InstigatorStatus.RUNNING)
+        until(lambda: len(told("ears is switched off") + told("broken fails")) == 2, "what watch says", process)
+        until(lambda: bool(told("Over: sensor watch is switched off")), "that watch is back", process)
+    (off,), (fails,) = told("sensor ears is switched off"), told("schedule broken fails")
+    assert "*What to do*  Somebody switched it off. Switch it on again under Automation" in off
+    assert "RuntimeError: the calendar is gone" in fails
+    assert "watched_place.py" in fails
+    assert "*What to do*  Open its ticks under Automation, remove the cause" in fails
+    assert slack.beats > 0
