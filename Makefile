@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run dev mlflow doctor: export DAGSTER_HOME := $(CURDIR)
+run dev mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
 run dev mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'

@@ -10,16 +10,24 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dagster as dg
+from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
+from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 
+from mnist_pipeline.alerts import CURES, SlackAlerter
 from mnist_pipeline.blobs import BlobExists
 from mnist_pipeline.changes import listing
+from mnist_pipeline.redaction import Redaction
 from mnist_pipeline.resources import PROJECT, nightly_run, state_folder
 from mnist_pipeline.tracking import is_server, without_login
 
+if TYPE_CHECKING:
+    from dagster._core.scheduler.instigation import InstigatorState
+
+DEFINITIONS = "mnist_pipeline.definitions"
 LEAST_FREE = 2e9  # bytes; a night of 100,000 images and some versions fit in
 PROBE = b"a probe of `make doctor`; it may be deleted"
 
@@ -81,7 +89,11 @@ def examine(env: Mapping[str, str]) -> Iterator[Finding]:
     try:
         instance = dg.DagsterInstance.get()
     except Exception as error:
-        yield Finding("Dagster", False, f"its storage cannot be opened ({error}): see dagster.yaml in DAGSTER_HOME")
+        why = Redaction.of(env)(_first_line(_innermost(error)))
+        home = env.get("DAGSTER_HOME", "")
+        yield Finding(
+            "Dagster", False, f"its storage cannot be opened ({why}): see dagster.yaml in DAGSTER_HOME={home}"
+        )
         return
     with instance:
         patient = Patient(env, definitions, instance, datetime.now().astimezone())
@@ -93,7 +105,18 @@ def _found(what: str, look: Callable[[Patient], str], patient: Patient) -> Findi
     try:
         return Finding(what, True, look(patient))
     except Exception as error:  # whatever it is, it is the finding
-        return Finding(what, False, str(error) or type(error).__name__)
+        return Finding(what, False, Redaction.of(patient.env)(str(error) or type(error).__name__))
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What it all began with: Dagster says "too many retries", and below it stands which server refused."""
+    while below := error.__cause__ or error.__context__:
+        error = below
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _timezone(patient: Patient) -> str:
@@ -163,28 +186,56 @@ def _mlflow(patient: Patient) -> str:
     tracking = patient.resource("tracking")
     if tracking.is_off():
         return "switched off"
+    shown = without_login(tracking.uri)
     if is_server(tracking.uri):
         try:
-            urlopen(f"{tracking.uri.rstrip('/')}/health", timeout=5).close()
+            urlopen(f"{shown.rstrip('/')}/health", timeout=5).close()  # which MLflow tells without a login too
         except OSError as error:
             raise Ailing(
-                f"{without_login(tracking.uri)} does not answer ({error}): start it, or mend MLFLOW_TRACKING_URI; "
+                f"{shown} does not answer ({error}): start it, or mend MLFLOW_TRACKING_URI; "
                 "until then what runs record waits"
             ) from error
-    waiting = sum(tracking.spool().runs().values())
-    return f"{without_login(tracking.uri)}; {waiting:,} records wait to be sent"
+    waiting = sum(map(len, tracking.spool().runs().values()))
+    return f"{shown}; {waiting:,} records wait to be sent"
 
 
 def _slack(patient: Patient) -> str:
+    """Whether a message would arrive, and none does: one is scheduled for in an hour, and taken back at once.
+
+    Both need no more than `chat:write`, as alerts do.
+    """
     alerts = patient.resource("alerts")
     if not alerts.token:
         return "no SLACK_BOT_TOKEN: alerts go to the log"
-    return f"alerts go to {alerts.channel} as {alerts.open(logging.getLogger(__name__)).check()}"
+    alerter = alerts.open(logging.getLogger(__name__))
+    known_as = alerter.check()
+    probe = {"channel": alerts.channel, "post_at": int(patient.now.timestamp()) + 3600, "text": PROBE.decode()}
+    scheduled = _told_slack(alerter, "chat.scheduleMessage", probe)
+    taken_back = {name: scheduled[name] for name in ("channel", "scheduled_message_id")}
+    _told_slack(alerter, "chat.deleteScheduledMessage", taken_back)
+    return f"alerts go to {alerts.channel} as {known_as}; it takes messages from us"
+
+
+def _told_slack(alerter: SlackAlerter, method: str, arguments: dict[str, Any]) -> Any:
+    from slack_sdk.errors import SlackApiError
+
+    try:
+        return alerter.client.api_call(method, json=arguments)
+    except SlackApiError as error:
+        code = str(error.response.get("error", error.response.status_code))
+        cure = CURES.get(code, "see the methods of its API").format(channel=alerter.channel)
+        raise Ailing(f"{method} for SLACK_CHANNEL={alerter.channel} was refused ({code}): {cure}") from error
 
 
 def _storage(patient: Patient) -> str:
+    storage = patient.instance.run_storage
     patient.instance.get_runs_count()
-    return type(patient.instance.run_storage).__name__
+    if patient.env.get("MNIST_PIPELINE_ENV") == "prod" and isinstance(storage, SqliteRunStorage | InMemoryRunStorage):
+        raise Ailing(
+            f"{type(storage).__name__}: prod needs Postgres, which several processes can write to and which outlives "
+            f"this machine. Set DAGSTER_HOME={PROJECT / 'instances' / 'postgres'} and DAGSTER_POSTGRES_URL"
+        )
+    return type(storage).__name__
 
 
 def _daemon(patient: Patient) -> str:
@@ -199,11 +250,22 @@ def _switches(patient: Patient) -> str:
     repository = patient.definitions.get_repository_def()
     default: dict[str, bool] = {each.name: each.default_status.value == "RUNNING" for each in repository.schedule_defs}
     default |= {each.name: each.default_status.value == "RUNNING" for each in repository.sensor_defs}
-    chosen = {state.instigator_name: state.is_running for state in patient.instance.all_instigator_state()}
-    off = sorted(name for name, on in default.items() if not chosen.get(name, on))
+    running: set[str] = set()
+    stopped: set[str] = set()
+    for state in filter(_is_of_this_code, patient.instance.all_instigator_state()):
+        (running if state.is_running else stopped).add(state.instigator_name)
+    off = sorted(name for name, on in default.items() if name not in running and (name in stopped or not on))
     if off:
         raise Ailing(f"switched off: {', '.join(off)}; switch them on under Automation in the UI")
     return f"{len(default)} schedules and sensors are on"
+
+
+def _is_of_this_code(state: "InstigatorState") -> bool:
+    """Sensors of other code locations may bear the same names. Of a code server in a container no module is known."""
+    where = state.origin.repository_origin.code_location_origin
+    if not isinstance(where, ManagedGrpcPythonEnvCodeLocationOrigin):
+        return True
+    return where.loadable_target_origin.module_name in (None, DEFINITIONS)
 
 
 def _heartbeat(patient: Patient) -> str:
@@ -215,11 +277,15 @@ def _heartbeat(patient: Patient) -> str:
 def _production(patient: Patient) -> str:
     from mnist_pipeline.production import NothingDeployed, load_production
 
+    store = patient.resource("models").open()
+    if problems := store.verify_chain():
+        more = f" and {len(problems) - 3:,} more" * (len(problems) > 3)
+        raise Ailing(f"the ledger was changed: {'; '.join(problems[:3])}{more}. Restore decisions/ from a backup")
     try:
-        production = load_production(patient.resource("models").open())
+        production = load_production(store)
     except NothingDeployed:
         return "nothing is deployed yet"
-    return f"{production.card.name} by decision {production.decision.number}, verified"
+    return f"{production.card.name} by decision {production.decision.number}, verified with all before it"
 
 
 CHECKS: dict[str, Callable[[Patient], str]] = {

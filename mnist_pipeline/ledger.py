@@ -53,6 +53,7 @@ class Decision:
     actor: str
     time: str  # ISO 8601, UTC
     previous: str  # sha256 of the bytes of decision `number` - 1; "" for the first
+    request: str = ""  # what asked for it, the same when it asks again; "" where nobody said
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,14 @@ class Ledger:
     def append(self, draft: Decision) -> Decision:
         """Record `draft`; its `previous` and, if production is kept, its `card_digest` are filled in here.
 
-        Raises LostRace when the number is taken, ValueError for a draft at odds with itself or the ledger.
+        Where the same request has taken the number already (a write whose answer was lost, a worker that was
+        taken for dead) that decision is returned. Raises LostRace when somebody else has, ValueError for a draft
+        at odds with itself or the ledger.
         """
         _check(draft)
         newest = max(self.numbers(), default=0)
         if newest >= draft.number:
-            raise LostRace(self.read(newest))
+            return self._of_same_request(draft, newest)
         if newest < draft.number - 1:
             raise ValueError(f"expected={draft.number - 1}, but the newest decision is {newest}: look again")
         data = seal(self._chained(draft))
@@ -92,8 +95,19 @@ class Ledger:
         except BlobExists:
             # The same bytes are our own: a create whose answer the network lost, and that was sent again.
             if self.blobs.read(_key(draft.number)) != data:
-                raise LostRace(self.read(draft.number)) from None
+                return self._of_same_request(draft, draft.number)
         return _opened(draft.number, data)
+
+    def deployed_for(self, request: str) -> Decision | None:
+        """The newest deployment that a request has led to already; None if it has led to none."""
+        for number in reversed(self.numbers()):
+            try:
+                decision = self.read(number)
+            except CorruptLedger:  # told by `problems`; a person must be able to deploy past it
+                continue
+            if decision.request == request and decision.outcome == "deployed":
+                return decision
+        return None
 
     def problems(self) -> list[str]:
         """What is wrong with the chain: decisions missing, changed or out of place; [] if it is whole."""
@@ -109,6 +123,13 @@ class Ledger:
             except CorruptLedger as error:
                 found.append(str(error))
             last, before = number, sha256(data)
+        return found
+
+    def _of_same_request(self, draft: Decision, number: int) -> Decision:
+        """Decision `number`, which came before `draft`. Raises LostRace if it is not of the same request."""
+        found = self.read(number)
+        if not draft.request or found.request != draft.request:
+            raise LostRace(found)
         return found
 
     def _chained(self, draft: Decision) -> Decision:

@@ -111,11 +111,13 @@ class ModelStore(Versions):
         evidence: Mapping[str, Any],
         actor: str,
         expected: int,
+        request: str = "",
     ) -> Decision:
         """Record decision `expected` + 1, made in view of decision `expected` (0: there was none).
 
-        A version to be deployed is first read and verified as a whole. Raises LostRace if somebody else has
-        decided meanwhile, UnknownVersion, CorruptVersion, ValueError.
+        A version to be deployed is first read and verified as a whole. request: whoever decides again for the same
+        one gets the decision that it took this number with. Raises LostRace if somebody else has decided meanwhile,
+        UnknownVersion, CorruptVersion, ValueError.
         """
         draft = Decision(
             number=expected + 1,
@@ -129,6 +131,7 @@ class ModelStore(Versions):
             actor=actor,
             time=now(),
             previous="",
+            request=request,
         )
         return self.ledger.append(draft)
 

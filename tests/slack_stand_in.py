@@ -16,6 +16,7 @@ class SlackStandIn:
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.calls: list[str] = []
+        self.scheduled: dict[str, dict[str, Any]] = {}
         self.tokens: list[str] = []
         self.beats = 0
         self.always: str = ""
@@ -57,6 +58,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(200, {"ok": False, "error": how})
         elif method == "auth.test":
             self._say(200, {"ok": True, "user": "mnist", "team": "digits"})
+        elif method == "chat.scheduleMessage":
+            number = f"Q{len(self.slack.calls)}"
+            self.slack.scheduled[number] = body
+            self._say(200, {"ok": True, "scheduled_message_id": number, "channel": "C0AFFE"})
+        elif method == "chat.deleteScheduledMessage":
+            known = self.slack.scheduled.pop(body["scheduled_message_id"], None)
+            self._say(200, {"ok": True} if known else {"ok": False, "error": "invalid_scheduled_message_id"})
         else:
             self.slack.messages.append(body)
             self._say(200, {"ok": True, "ts": f"{len(self.slack.messages)}.0", "channel": body.get("channel")})

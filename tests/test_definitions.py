@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -240,12 +241,31 @@ def test_everything_can_be_materialized_from_the_command_line(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_dg_launches_assets_and_jobs(tmp_path: Path) -> None:
+def test_dg_launches_assets(tmp_path: Path) -> None:
     dg_command("launch", "--assets", "group:data", **at(tmp_path))
     assert materialized(tmp_path) == GROUPS["data"]
-    config = '{"ops": {"digit_classifier": {"config": {"width_1": 4, "width_2": 8, "width_3": 8}}}}'
-    dg_command("launch", "--job", "make_model", "--config-json", config, **at(tmp_path))
-    assert materialized(tmp_path) == JOBS["make_model"]
+
+
+@pytest.mark.slow
+def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
+    """One after the other, as each needs what the one before has made; the last makes all of it again."""
+    tiny = json.dumps({"ops": {"digit_classifier": {"config": TINY}}})
+    today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    more: dict[str, tuple[str, ...]] = {
+        "training": ("--config-json", tiny),
+        "deployment": (),
+        "batch_inference": ("--partition", today),
+        "make_model": ("--config-json", tiny),
+        "full_pipeline": ("--config-json", tiny, "--partition", today),
+    }
+    assert more.keys() == JOBS.keys()
+    for job, arguments in more.items():
+        dg_command("launch", "--job", job, *arguments, **at(tmp_path))
+    with instance_of(at(tmp_path)) as instance:
+        for run in instance.get_runs():
+            events = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION).records
+            assert {str(e.asset_key and e.asset_key.to_user_string()) for e in events} == set(JOBS[run.job_name])
+        assert sorted(run.job_name for run in instance.get_runs()) == sorted(JOBS)
 
 
 @pytest.mark.slow

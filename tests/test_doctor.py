@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
-from pipelines import PROD, ROOT
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    CodeLocationOrigin,
+    GrpcServerCodeLocationOrigin,
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from pipelines import PROD, ROOT, Pipeline
+from postgres_server import postgres
 from s3_server import Answer, Proxy
 from slack_stand_in import SlackStandIn, slack_stand_in
 
 from mnist_pipeline import doctor
 from mnist_pipeline.doctor import Finding, examine
+from mnist_pipeline.resources import dev_resources
 from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.spool import RunFacts
+from mnist_pipeline.tracking import SpoolTracker
 
 ELSEWHERE = ("daemon",)  # what a test's own process does not have
+SQLITE = ("Dagster",)  # what ails in prod where no Postgres is started for the test
 
 
 @pytest.fixture
@@ -64,9 +80,50 @@ def test_a_fresh_project_is_well_but_for_the_daemon(env: dict[str, str]) -> None
     assert findings["switches"].said.endswith("schedules and sensors are on")
 
 
-def test_production_is_well_and_nothing_of_the_examination_stays(prod: dict[str, str], place: Place) -> None:
-    assert ailing(prod) == {}
+@pytest.mark.slow
+def test_production_is_well_and_nothing_of_the_examination_stays(
+    prod: dict[str, str], place: Place, slack: SlackStandIn, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with postgres(tmp_path_factory.mktemp("pg")) as url, pytest.MonkeyPatch.context() as patch:
+        for name, value in on_postgres(url).items():
+            patch.setenv(name, value)
+        assert ailing({**prod, **on_postgres(url)}) == {}
     assert list(place.entries("")) == []
+    assert (slack.messages, slack.scheduled) == ([], {})
+
+
+def on_postgres(url: str) -> dict[str, str]:
+    return {"DAGSTER_HOME": str(ROOT / "instances" / "postgres"), "DAGSTER_POSTGRES_URL": url}
+
+
+@pytest.mark.slow
+def test_a_postgres_that_is_away_is_told_without_its_password(
+    prod: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = on_postgres("postgresql+psycopg2://dagster:hunter2pass@127.0.0.1:9/dagster")
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    findings = found({**prod, **settings})
+    assert set(findings) == {"environment", "Dagster"}
+    assert not findings["Dagster"].well
+    assert "port 9 failed: Connection refused" in findings["Dagster"].said
+    assert "instances/postgres" in findings["Dagster"].said
+    assert "hunter2pass" not in findings["Dagster"].said
+
+
+def test_production_that_keeps_its_runs_in_sqlite_is_told_what_to_set(prod: dict[str, str]) -> None:
+    """As it is when nobody has set DAGSTER_HOME."""
+    said = ailing(prod)
+    assert set(said) == {"Dagster"}
+    assert "prod needs Postgres" in said["Dagster"]
+    assert "instances/postgres and DAGSTER_POSTGRES_URL" in said["Dagster"]
+
+
+def test_credentials_that_s3_does_not_take_are_told(prod: dict[str, str], proxy: Proxy) -> None:
+    proxy.fault = lambda request: Answer(403, "InvalidAccessKeyId")
+    said = ailing({**prod, "S3_ENDPOINT_URL": proxy.endpoint})
+    assert {"model store", "shelves", "inbox"} <= set(said)
+    assert "AWS_SECRET_ACCESS_KEY, or the profile or role" in said["model store"]
 
 
 def test_what_is_not_set_is_named_and_ends_the_examination(prod: dict[str, str]) -> None:
@@ -88,9 +145,98 @@ def test_a_slack_that_knows_nobody_and_an_mlflow_that_is_away_are_told(
 ) -> None:
     slack.always = "invalid_auth"
     said = ailing({**prod, "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"})
-    assert set(said) == {"Slack", "MLflow"}
+    assert set(said) == {"Slack", "MLflow", *SQLITE}
     assert "invalid_auth" in said["Slack"]
     assert "127.0.0.1:9" in said["MLflow"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "cure"),
+    [
+        ("not_in_channel", "invite the bot into 'C012'"),
+        ("channel_not_found", "use the channel's id"),
+        ("missing_scope", "chat:write"),
+        ("restricted_action", "see the methods of its API"),
+    ],
+)
+def test_a_channel_that_takes_no_messages_from_us_is_told(
+    prod: dict[str, str], slack: SlackStandIn, refusal: str, cure: str
+) -> None:
+    slack.answers = ["", refusal]  # the token is good
+    said = found(prod)["Slack"]
+    assert not said.well
+    assert refusal in said.said
+    assert cure in said.said
+    assert slack.messages == []
+
+
+def test_the_channel_is_tried_without_a_message_that_anybody_sees(prod: dict[str, str], slack: SlackStandIn) -> None:
+    assert found(prod)["Slack"].said == "alerts go to C012 as mnist in digits; it takes messages from us"
+    assert slack.calls == ["auth.test", "chat.scheduleMessage", "chat.deleteScheduledMessage"]
+    assert (slack.messages, slack.scheduled) == ([], {})
+
+
+def test_a_login_in_the_address_of_mlflow_is_no_reason_to_fail_and_is_not_shown(
+    prod: dict[str, str], slack: SlackStandIn
+) -> None:
+    """The stand-in answers /health as MLflow does: to everybody."""
+    address = slack.url.replace("http://", "http://user:hunter2pass@")
+    finding = found({**prod, "MLFLOW_TRACKING_URI": address})["MLflow"]
+    assert finding.well
+    assert finding.said == f"{slack.url}; 0 records wait to be sent"
+
+
+def test_records_that_wait_for_mlflow_are_counted(env: dict[str, str]) -> None:
+    """The spool of dev lies under the state folder."""
+    tracking = dev_resources(env)["tracking"]
+    for run in ("one", "another"):
+        tracker = SpoolTracker(tracking.spool(), RunFacts(run, run, 0), tracking.pages())
+        tracker.tags({"a": "b"})
+        tracker.metrics({"loss": 0.5})
+    assert ailing(env) == {}
+    assert found(env)["MLflow"].said.endswith("; 4 records wait to be sent")
+
+
+def switch(instance: dg.DagsterInstance, name: str, status: InstigatorStatus, location: CodeLocationOrigin) -> None:
+    """As the UI writes it down."""
+    where = RemoteRepositoryOrigin(code_location_origin=location, repository_name="__repository__")
+    origin = RemoteInstigatorOrigin(repository_origin=where, instigator_name=name)
+    instance.add_instigator_state(InstigatorState(origin, InstigatorType.SENSOR, status, SensorInstigatorData()))
+
+
+def location_of(module: str, name: str) -> CodeLocationOrigin:
+    return ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=module), location_name=name)
+
+
+def test_what_was_switched_off_is_named_and_what_others_switched_off_is_not(env: dict[str, str]) -> None:
+    ours, theirs = location_of(doctor.DEFINITIONS, "whatever we call it"), location_of("their.code", "theirs")
+    with dg.DagsterInstance.get() as instance:
+        for name in ("alerts", "watch"):
+            switch(instance, name, InstigatorStatus.STOPPED, theirs)
+        switch(instance, "new_images", InstigatorStatus.RUNNING, ours)
+        assert ailing(env) == {}
+        switch(instance, "alerts", InstigatorStatus.STOPPED, ours)
+        switch(instance, "heal_nights", InstigatorStatus.STOPPED, ours)
+        assert set(ailing(env)) == {"switches"}
+        assert ailing(env)["switches"].startswith("switched off: alerts, heal_nights; switch them on")
+
+
+def test_a_code_server_whose_module_nobody_knows_is_taken_for_ours(env: dict[str, str]) -> None:
+    server = GrpcServerCodeLocationOrigin(host="127.0.0.1", port=4000, location_name="container")
+    with dg.DagsterInstance.get() as instance:
+        switch(instance, "watch", InstigatorStatus.STOPPED, server)
+        assert "switched off: watch" in ailing(env)["switches"]
+
+
+def test_a_decision_that_is_missing_or_changed_is_told(pipeline: Pipeline, env: dict[str, str]) -> None:
+    env = {**env, "MNIST_PIPELINE_STATE": str(pipeline.state)}
+    assert "by decision 1, verified" in found(env)["production"].said
+    for _ in range(2):
+        pipeline.run("production_digit_classifier")
+    pipeline.store.blobs.delete("decisions/00000002.json")
+    assert set(ailing(env)) == {"production"}
+    assert "missing: decisions/00000002.json" in ailing(env)["production"]
+    assert "from a backup" in ailing(env)["production"]
 
 
 def test_a_disk_that_is_nearly_full_is_told(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -449,6 +449,19 @@ def test_a_lost_answer_is_no_lost_race() -> None:
     assert store.report(store.add_report(report_on(card)))["accuracy"] == 0.9915
 
 
+def test_the_same_request_that_decides_twice_at_once_gets_its_first_decision(store: ModelStore) -> None:
+    """A worker that was taken for dead and goes on, beside the one that was started in its place."""
+    one, other = add(store), add(store, {**FILES, "model.onnx": b"2"})
+    first = deploy(store, one.name, 0, request="a run")
+    assert deploy(store, other.name, 0, request="a run") == first == store.current()
+    for request in ("another run", ""):
+        with pytest.raises(LostRace, match="decision 1 was made first"):
+            deploy(store, other.name, 0, request=request)
+    assert store.ledger.deployed_for("a run") == first
+    assert store.ledger.deployed_for("another run") is None
+    assert store.verify_chain() == []
+
+
 RACER = """
 import pickle, sys
 from mnist_pipeline.store import LostRace

@@ -1,6 +1,7 @@
 """Deciding what serves: every decision, also one not to deploy, is recorded in the ledger of the store."""
 
 import getpass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +17,7 @@ from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retried
+from mnist_pipeline.sealed import canonical, sha256
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
 
 ChosenStrategy: Any = choice(Strategy, "Strategy")
@@ -37,8 +39,26 @@ class DeploymentConfig(dg.Config):
     minimums: dict[str, float] = Field({}, description="further test metrics that must be exceeded, yours too")
 
 
+ONCE = "what one request asks for is done once; to have it done again, launch a new run instead of re-executing one"
+
+
 class DeploymentRefused(dg.DagsterError):
     """What was asked for cannot be decided; nothing was recorded."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is decided on. before: the newest decision. request: the same at every attempt."""
+
+    store: ModelStore
+    before: Decision | None
+    config: DeploymentConfig
+    request: str
+
+    @property
+    def serving(self) -> str | None:
+        """The version in production."""
+        return self.before.serves if self.before else None
 
 
 @dg.asset(
@@ -59,56 +79,74 @@ def production_digit_classifier(
     tracking: Tracking,
 ) -> dg.MaterializeResult[str | None]:
     """A decision about what serves from now on; the value is the version that does."""
-    store = models.open()
-    if config.strategy == "quality":
-        with retried(lambda: context.retry_number):
-            before = store.current()
-            decision = _by_quality(store, before, digit_classifier, model_evaluation, processed_mnist_data, config)
-    else:  # tried once: when only the answer was lost, a second rollback would go back two versions
-        before = store.current()
-        decision = _by_hand(store, before, digit_classifier, config)
-    context.log.info(f"decision {decision.number}: {decision.reason}")
+    with retried(lambda: context.retry_number):
+        store = models.open()
+        before = store.current()  # first: whoever decides after this moment wins, an earlier attempt of ours too
+        case = Case(store, before, config, _request(context, config, digit_classifier, model_evaluation))
+        earlier = store.ledger.deployed_for(case.request)
+        if earlier:
+            _check_it_holds(case, earlier)
+        decision = earlier or _decide(case, digit_classifier, model_evaluation, processed_mnist_data)
+    serves = before.serves if earlier and before else decision.serves
+    context.log.info(f"decision {decision.number}{', made before' if earlier else ''}: {decision.reason}")
     with tracking.open(context) as tracker:
         records.decided(tracker, decision)
+    repeated = {"repeated": f"decided already by this request: {ONCE}"}
+    served = {"served_before": (before and before.serves) or "nothing", "serves_now": serves or "nothing"}
     return dg.MaterializeResult(
-        value=decision.serves,
-        data_version=dg.DataVersion(decision.serves or "nothing"),
-        metadata={**_shown(decision, before), **records.page(tracker)},
+        value=serves,
+        data_version=dg.DataVersion(serves or "nothing"),
+        metadata={**_shown(decision), **served, **(repeated if earlier else {}), **records.page(tracker)},
     )
 
 
-def _by_quality(
-    store: ModelStore,
-    before: Decision | None,
-    candidate: str,
-    report_key: str,
-    data: DigitData,
-    config: DeploymentConfig,
-) -> Decision:
+def _decide(case: Case, candidate: str, report_key: str, data: DigitData) -> Decision:
+    if case.config.strategy == "quality":
+        return _by_quality(case, candidate, report_key, data)
+    return _by_hand(case, candidate)
+
+
+def _request(context: dg.AssetExecutionContext, config: DeploymentConfig, candidate: str, report: str) -> str:
+    """The same for every attempt at one thing: a step that is tried again, a run that is, by Dagster or by a person.
+
+    All these share the root run. What they ask for is told apart too: a re-execution may have another configuration,
+    or another model to decide on.
+    """
+    run_id = context.op_execution_context.run_id
+    run = context.instance.get_run_by_id(run_id)  # none where the asset is called as a function
+    asked = {**config.model_dump(), "strategy": config.strategy.value}
+    if config.strategy in ("quality", "force"):  # the others do not look at what was trained last
+        asked |= {"candidate": candidate, "report": report}
+    return f"{(run and run.root_run_id) or run_id}/{sha256(canonical(asked))[:16]}"
+
+
+def _check_it_holds(case: Case, earlier: Decision) -> None:
+    """A run that changes nothing must not look as if it had: raises DeploymentRefused where production has changed."""
+    if case.config.strategy != "quality" and case.before and case.serving != earlier.serves:
+        raise DeploymentRefused(
+            f"decision {earlier.number} was made by this request already, and since decision {case.before.number} "
+            f"production serves {case.serving}. Nothing was decided: {ONCE}"
+        )
+
+
+def _by_quality(case: Case, candidate: str, report_key: str, data: DigitData) -> Decision:
     """The gate: evidence of this model on this data, minimums exceeded, not worse than production beyond noise."""
     from mnist_pipeline.ml.gate import check_evidence, judge
     from mnist_pipeline.ml.metrics import scalars
 
+    store, config = case.store, case.config
     report = store.report(report_key)
     check_evidence(report, store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
-    serving = before.serves if before else None
-    comparison, alone = _against(store, serving, candidate, data)
+    comparison, alone = _against(store, case.serving, candidate, data)
     verdict = judge(scalars(report["test"]), minimums, comparison, alone)
-    if verdict.deploy and serving == candidate:
+    if verdict.deploy and case.serving == candidate:
         verdict = Verdict(False, f"kept: {candidate} serves already and still passes the gate", verdict.evidence)
     elif verdict.deploy and (rollback := withdrawn_by(store.decisions(), candidate)):
         why = f"not deployed: decision {rollback.number} rolled back from it ({rollback.reason}); only manual or force"
         verdict = Verdict(False, f"{why} can bring it back", verdict.evidence)
-    return _record(
-        store,
-        before,
-        config,
-        candidate,
-        verdict.reason,
-        {**verdict.evidence, "report": report_key},
-        deploy=verdict.deploy,
-    )
+    evidence = {**verdict.evidence, "report": report_key}
+    return _record(case, candidate, verdict.reason, evidence, deploy=verdict.deploy)
 
 
 def _against(store: ModelStore, serving: str | None, candidate: str, data: DigitData) -> tuple[Comparison | None, str]:
@@ -128,8 +166,9 @@ def _against(store: ModelStore, serving: str | None, candidate: str, data: Digit
     return compare(data["test"].labels, newest, production), ""
 
 
-def _by_hand(store: ModelStore, before: Decision | None, newest: str, config: DeploymentConfig) -> Decision:
+def _by_hand(case: Case, newest: str) -> Decision:
     """manual, force and rollback: past the gate, but never past the digests."""
+    store, config = case.store, case.config
     if config.strategy == "manual":
         chosen, reason = config.version, config.reason or "chosen by hand"
         if not chosen:
@@ -140,8 +179,8 @@ def _by_hand(store: ModelStore, before: Decision | None, newest: str, config: De
             raise DeploymentRefused("force goes past the gate, so it needs a `reason`, which is kept in the ledger")
     else:
         chosen = config.version or before_that(store.decisions())
-        reason = config.reason or f"rolled back from {before.serves if before else 'nothing'}"
-    return _record(store, before, config, chosen, reason, {}, deploy=True)
+        reason = config.reason or f"rolled back from {case.serving or 'nothing'}"
+    return _record(case, chosen, reason, {}, deploy=True)
 
 
 def before_that(decisions: list[Decision]) -> str:
@@ -152,42 +191,32 @@ def before_that(decisions: list[Decision]) -> str:
     return before
 
 
-def _record(
-    store: ModelStore,
-    before: Decision | None,
-    config: DeploymentConfig,
-    candidate: str,
-    reason: str,
-    evidence: dict[str, Any],
-    *,
-    deploy: bool,
-) -> Decision:
+def _record(case: Case, candidate: str, reason: str, evidence: dict[str, Any], *, deploy: bool) -> Decision:
     """Write it down. What is to serve must be whole and must give the answers that it was stored with."""
     from mnist_pipeline.ml.predictor import Predictor
 
     if deploy:
-        Predictor.load(store.load(candidate))
-    return store.decide(
-        serves=candidate if deploy else before.serves if before else None,
-        strategy=config.strategy.value,
+        Predictor.load(case.store.load(candidate))
+    return case.store.decide(
+        serves=candidate if deploy else case.serving,
+        strategy=case.config.strategy.value,
         outcome="deployed" if deploy else "kept",
         candidate=candidate,
         reason=reason,
         evidence=evidence,
         actor=getpass.getuser(),
-        expected=before.number if before else 0,
+        expected=case.before.number if case.before else 0,
+        request=case.request,
     )
 
 
-def _shown(decision: Decision, before: Decision | None) -> dict[str, Any]:
+def _shown(decision: Decision) -> dict[str, Any]:
     return {
         "decision": decision.number,
         "outcome": decision.outcome,
         "strategy": decision.strategy,
         "reason": decision.reason,
         "candidate": decision.candidate,
-        "served_before": (before.serves if before else None) or "nothing",
-        "serves_now": decision.serves or "nothing",
         "actor": decision.actor,
         "evidence": dg.MetadataValue.json(decision.evidence),
     }
