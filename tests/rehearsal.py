@@ -92,7 +92,7 @@ def stage(folder: Path) -> Iterator[Stage]:
     )
     with ExitStack() as stack:
         slack = stack.enter_context(slack_stand_in())
-        url = stack.enter_context(postgres(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pg")))))
+        url = stack.enter_context(postgres()).url
         stack.enter_context(running(s3, lambda: answers(f"http://127.0.0.1:{s3_port}")))
         stack.enter_context(running(mlflow, lambda: answers(f"{mlflow_url}/health")))
         made = Stage(folder, s3_port, mlflow_url, url, slack, {})

@@ -82,12 +82,12 @@ def test_a_fresh_project_is_well_but_for_the_daemon(env: dict[str, str]) -> None
 
 @pytest.mark.slow
 def test_production_is_well_and_nothing_of_the_examination_stays(
-    prod: dict[str, str], place: Place, slack: SlackStandIn, tmp_path_factory: pytest.TempPathFactory
+    prod: dict[str, str], place: Place, slack: SlackStandIn
 ) -> None:
-    with postgres(tmp_path_factory.mktemp("pg")) as url, pytest.MonkeyPatch.context() as patch:
-        for name, value in on_postgres(url).items():
+    with postgres() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in on_postgres(server.url).items():
             patch.setenv(name, value)
-        assert ailing({**prod, **on_postgres(url)}) == {}
+        assert ailing({**prod, **on_postgres(server.url)}) == {}
     assert list(place.entries("")) == []
     assert (slack.messages, slack.scheduled) == ([], {})
 

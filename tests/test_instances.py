@@ -87,11 +87,11 @@ def test_what_runs_print_lies_in_a_folder_of_its_own(instance: dg.DagsterInstanc
 
 
 @pytest.mark.slow
-def test_the_digit_graph_runs_on_postgres(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with postgres(tmp_path_factory.mktemp("pg")) as url:
+def test_the_digit_graph_runs_on_postgres(tmp_path: Path) -> None:
+    with postgres() as server:
         env = {
             "DAGSTER_HOME": str(FILES["postgres"].parent),
-            "DAGSTER_POSTGRES_URL": url,
+            "DAGSTER_POSTGRES_URL": server.url,
             "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
             "MNIST_DATASET": "embedded",
         }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fault_table import Tried
 from pipelines import ROOT, TINY, Pipeline, instance_of
-from postgres_server import postgres, restart
+from postgres_server import Postgres, postgres
 from processes import Process
 
 pytestmark = pytest.mark.slow
@@ -22,21 +22,20 @@ PATIENCE_S = 240.0
 
 
 @pytest.fixture
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("pg")
+def server() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
 
 
 @pytest.fixture
-def env(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    with postgres(folder) as url:
-        monkeypatch.setenv("DAGSTER_POSTGRES_URL", url)
-        yield {
-            "DAGSTER_HOME": str(ROOT / "instances" / "postgres"),
-            "DAGSTER_POSTGRES_URL": url,
-            "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
-            "MNIST_DATASET": "embedded",
-            "MLFLOW_TRACKING_URI": "none",
-        }
+def env(server: Postgres, tmp_path: Path) -> dict[str, str]:
+    return {
+        "DAGSTER_HOME": str(ROOT / "instances" / "postgres"),
+        "DAGSTER_POSTGRES_URL": server.url,
+        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
+        "MNIST_DATASET": "embedded",
+        "MLFLOW_TRACKING_URI": "none",
+    }
 
 
 def launch(env: dict[str, str], log: Path) -> Process:
@@ -58,7 +57,7 @@ def ended(process: Process) -> int:
         process.end()
 
 
-def test_postgres_restarted_in_mid_run(env: dict[str, str], folder: Path, tmp_path: Path, tried: Tried) -> None:
+def test_postgres_restarted_in_mid_run(env: dict[str, str], server: Postgres, tmp_path: Path, tried: Tried) -> None:
     log, chance = tmp_path / "run.log", random.Random(4)
     assert ended(launch(env, log).start()) == 0, log.read_text()[-3_000:]
     pipeline, results = Pipeline(tmp_path / "state"), []
@@ -66,7 +65,7 @@ def test_postgres_restarted_in_mid_run(env: dict[str, str], folder: Path, tmp_pa
         before = pipeline.stored()
         process = launch(env, log).start()
         time.sleep(chance.uniform(begin, end))
-        restart(folder, gone_s=chance.uniform(0, 3))
+        server.restart(gone_s=chance.uniform(0, 3))
         results.append(ended(process))
         after = pipeline.stored()
         assert {key: after.get(key) for key in before} == before
