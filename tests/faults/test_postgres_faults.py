@@ -76,6 +76,5 @@ def test_postgres_restarted_in_mid_run(env: dict[str, str], server: Postgres, tm
     with instance_of(env) as instance:
         statuses = [run.status.value for run in instance.get_runs()]
     assert statuses[0] == "SUCCESS"
-    tried(
-        "Postgres restarted in mid-run", len(MOMENTS), remark=f"{results.count(0)} succeeded; newest first: {statuses}"
-    )
+    assert set(statuses) <= {"SUCCESS", "FAILURE"}  # none looks alive and holds up what comes after it
+    tried("Postgres restarted in mid-run", len(MOMENTS), remark=f"{results.count(0)} of these runs succeeded")
