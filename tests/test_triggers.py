@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test, freeze_time
 from digit_files import digits, idx_contents, png, strokes, write_idx
+from PIL import Image
 from pipelines import NIGHT, PROD, Pipeline, metadata
-from s3_server import Answer, Proxy
+from s3_server import Answer, Proxy, put_long_ago
 
 from mnist_pipeline import triggers
 from mnist_pipeline.assets.data import FULL_SIZE
@@ -305,6 +308,71 @@ def test_data_that_a_check_refuses_is_not_asked_for_again(training: Sensor, monk
 
 
 # --- both over S3 ---
+
+
+@pytest.fixture
+def bucket(finished: Pipeline, place: Place, tmp_path: Path) -> Sensor:
+    """New images under a prefix."""
+    env = {"MNIST_INBOX": f"s3://{place.bucket}/{place.prefix}", "S3_ENDPOINT_URL": place.endpoint}
+    return Sensor(finished.copy(tmp_path / "state", **env), new_images, "mail", "models")
+
+
+def test_each_new_image_in_s3_is_asked_for_once_and_answered_wherever_it_lies(bucket: Sensor, place: Place) -> None:
+    for name, image in zip(("a.png", "b/ü.png", "gone.png"), strokes(3), strict=True):
+        place.put(name, png(image))
+    place.put("bad.png", b"no image")
+    place.put("many.npy", b"left to the night")
+    (request,) = bucket.tick()
+    assert asked(request).keys() == {"a.png", "b/ü.png", "gone.png", "bad.png"}
+    assert bucket.files() == []
+    place.delete("gone.png")
+    bucket.pipeline.mail.open().claim(NIGHT, over=True)  # the night was faster
+    place.put("c.png", png(strokes(1, 5)[0]))
+    assert bucket.files() == ["c.png"]
+    bucket.pipeline.run("digit_predictions", digit_predictions={"inbox_files": asked(request)})
+    rows = {row["image"]: row for row in bucket.pipeline.value("digit_predictions")}
+    assert rows["a.png"]["label"]
+    assert rows["b/ü.png"]["label"]
+    assert "not a PNG" in rows["bad.png"]["reason"]
+    assert "changed or taken back" in rows["gone.png"]["reason"]
+
+
+def bmp(seed: int) -> bytes:
+    """A picture as a camera may send it: always of the same size, which is more than one part of an upload."""
+    buffer = BytesIO()
+    Image.fromarray(strokes(1, seed)[0]).resize((2_400, 2_400)).save(buffer, "bmp")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("multipart_above", [1 << 30, 5 << 20])
+def test_a_camera_that_overwrites_one_large_file_is_heard_every_time(
+    bucket: Sensor, place: Place, multipart_above: int
+) -> None:
+    camera, requests = replace(place, multipart_above=multipart_above), []
+    for seed in (1, 2):
+        camera.put("frame.bmp", bmp(seed))
+        requests += bucket.tick()
+    bucket.pipeline.mail.open().claim(NIGHT, over=False)
+    camera.put("frame.bmp", bmp(3))
+    requests += bucket.tick()
+    assert len({request.run_key for request in requests}) == 3
+    assert bucket.files() == []
+
+
+def test_the_same_bytes_dropped_on_another_day_are_asked_for_with_another_key(bucket: Sensor, place: Place) -> None:
+    place.put("a.png", png(strokes(1)[0]))
+    put_long_ago(place, 1, "a.png")
+    first = bucket.tick()
+    bucket.pipeline.mail.open().claim(NIGHT, over=False)
+    place.put("a.png", png(strokes(1)[0]))
+    assert len({request.run_key for request in [*first, *bucket.tick()]}) == 2
+
+
+def test_a_restart_before_the_cursor_was_kept_asks_with_the_same_keys_in_s3(bucket: Sensor, place: Place) -> None:
+    place.put("a.png", png(strokes(1)[0]))
+    first = [request.run_key for request in bucket.tick()]
+    bucket.cursor = None
+    assert [request.run_key for request in bucket.tick()] == first
 
 
 @pytest.fixture
