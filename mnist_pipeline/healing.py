@@ -9,13 +9,12 @@ from datetime import datetime, timedelta, timezone
 
 import dagster as dg
 
+from mnist_pipeline.assets.attempts import LOOKED_BACK, attempts, is_predicted, runs_of
 from mnist_pipeline.assets.conditions import patience
 from mnist_pipeline.automation import batch_inference
 from mnist_pipeline.nights import NightlyRun
 
-BATCH = dg.AssetKey("batch_digit_predictions")
-PARTITION = "dagster/partition"
-LOOKED_BACK, GRACE = timedelta(days=14), timedelta(minutes=30)
+GRACE = timedelta(minutes=30)
 SEEN_MISSING = timedelta(minutes=5)  # longer than the schedule needs to catch up after downtime
 NIGHTS_AT_ONCE = 3
 OVER = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
@@ -48,7 +47,7 @@ def healed(instance: dg.DagsterInstance, nightly: NightlyRun, now: datetime, cur
     """What to ask for at this time. The cursor: since when this watches, and since when each night is seen missing."""
     state = json.loads(cursor or "{}")
     since = datetime.fromtimestamp(state.get("since", now.timestamp()), timezone.utc)
-    runs = _runs(instance, nightly.due_between(now - LOOKED_BACK, now))
+    runs = runs_of(instance, nightly.due_between(now - LOOKED_BACK, now))
     nights = nightly.due_between(max(now - LOOKED_BACK, _begin(nightly, since, runs)), now - GRACE)
     missing = [night for night in nights if not is_predicted(instance, nightly, night)]
     seen = {night: state.get("missing", {}).get(night, now.timestamp()) for night in missing}
@@ -58,10 +57,10 @@ def healed(instance: dg.DagsterInstance, nightly: NightlyRun, now: datetime, cur
         for night in missing
         if night not in running
         and now.timestamp() >= seen[night] + SEEN_MISSING.total_seconds()
-        and now >= _again_at(_attempts(nightly, night, runs))
+        and now >= _again_at(attempts(nightly, night, runs))
     ]
     requests = [
-        dg.RunRequest(run_key=f"{night}-{len(_attempts(nightly, night, runs))}", partition_key=night)
+        dg.RunRequest(run_key=f"{night}-{len(attempts(nightly, night, runs))}", partition_key=night)
         for night in ready[: max(0, NIGHTS_AT_ONCE - len(running))]
     ]
     reason = None if requests else f"{len(missing)} nights are missing: {', '.join(missing)}" if missing else "all well"
@@ -72,33 +71,12 @@ def healed(instance: dg.DagsterInstance, nightly: NightlyRun, now: datetime, cur
     )
 
 
-def _runs(instance: dg.DagsterInstance, nights: Sequence[str]) -> dict[str, list[dg.RunRecord]]:
-    """Night -> the runs for it, whoever launched them."""
-    found: dict[str, list[dg.RunRecord]] = {}
-    if nights:
-        for record in instance.get_run_records(dg.RunsFilter(tags={PARTITION: list(nights)})):
-            found.setdefault(record.dagster_run.tags[PARTITION], []).append(record)
-    return found
-
-
 def _begin(nightly: NightlyRun, since: datetime, runs: dict[str, list[dg.RunRecord]]) -> datetime:
     """When the first night was due that anybody tried after its end, or else when this began to watch."""
-    tried = [nightly.due(night) for night in runs if _attempts(nightly, night, runs)]
+    tried = [nightly.due(night) for night in runs if attempts(nightly, night, runs)]
     return min([since, *tried])
 
 
-def _attempts(nightly: NightlyRun, night: str, runs: dict[str, list[dg.RunRecord]]) -> list[dg.RunRecord]:
-    """Runs of the whole night. One from before its end read only what had come by then."""
-    return [run for run in runs.get(night, []) if run.create_timestamp >= nightly.end(night)]
-
-
-def _again_at(attempts: Sequence[dg.RunRecord]) -> datetime:
-    ended = max((run.end_time or run.update_timestamp.timestamp() for run in attempts), default=0.0)
-    return datetime.fromtimestamp(ended, timezone.utc) + patience(len(attempts))
-
-
-def is_predicted(instance: dg.DagsterInstance, nightly: NightlyRun, night: str) -> bool:
-    """Whether a run has read the whole night."""
-    end = nightly.end(night).timestamp()
-    made = dg.AssetRecordsFilter(BATCH, asset_partitions=[night], after_timestamp=end)
-    return bool(instance.fetch_materializations(made, limit=1).records)
+def _again_at(tried: Sequence[dg.RunRecord]) -> datetime:
+    ended = max((run.end_time or run.update_timestamp.timestamp() for run in tried), default=0.0)
+    return datetime.fromtimestamp(ended, timezone.utc) + patience(len(tried))

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._utils.schedules import schedule_execution_time_iterator
 
+from mnist_pipeline.assets.attempts import BATCH, LOOKED_BACK, is_predicted
 from mnist_pipeline.findings import cause
-from mnist_pipeline.healing import BATCH, LOOKED_BACK, is_predicted
 from mnist_pipeline.nights import NightlyRun
 
 if TYPE_CHECKING:  # 16 ms of loading the code location

@@ -8,6 +8,7 @@ here.
 import fcntl
 import hashlib
 import itertools
+import math
 import os
 import time
 from collections import Counter
@@ -33,6 +34,7 @@ from mnist_pipeline.shelves import Shelf
 
 CLAIMED = ".claimed"  # hidden, so that it is not taken for something dropped
 CLOSED = ".closed"
+A_DAY_S = 86_400
 LARGEST_FILE = 256 * 1024**2  # bytes of one image file; 50 megapixels uncompressed in colour have 150 MB
 NOTHING = np.empty((SIDE, SIDE), np.uint8)
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
@@ -99,6 +101,20 @@ class Opened:
     names: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Span:
+    """Of the files that wait, those that came in this time: from begin, before end; seconds since 1970."""
+
+    begin: float = -math.inf
+    end: float = math.inf
+
+    def __contains__(self, came: float) -> bool:
+        return self.begin <= came < self.end
+
+
+ALWAYS = Span()
+
+
 class Mailbox(Protocol):
     """Where people and programs drop images. A file belongs to one night for good once it is claimed."""
 
@@ -108,8 +124,8 @@ class Mailbox(Protocol):
     def is_unused(self) -> bool:
         """Whether nothing waits here and no night has claimed anything yet."""
 
-    def claim(self, night: str, *, over: bool) -> list[str]:
-        """Move what is ready into the night and return all of the night's files, in order.
+    def claim(self, night: str, *, over: bool, span: Span = ALWAYS) -> list[str]:
+        """Move what is ready and came in this span into the night; return all of the night's files, in order.
 
         over: the day has ended, so that this claim closes the night: a rerun finds the same files, and what comes
         later belongs to a later night. A killed claim is completed by the next; claims at once share the files.
@@ -168,40 +184,55 @@ class Inbox:
     def arrivals(self) -> dict[str, str]:
         found = []
         for path in self.waiting():
-            if path.suffix.lower() in IMAGE_SUFFIXES and self._ready(path):
+            if path.suffix.lower() in IMAGE_SUFFIXES and self._came(path) in ALWAYS:
                 with suppress(FileNotFoundError):  # its owner took it back
                     found.append((path.stat().st_mtime_ns, str(path.relative_to(self.folder)), _identity(path)))
         return {name: identity for _, name, identity in sorted(found)}
 
     def fetch(self, name: str, identity: str) -> bytes:
-        nights = sorted((self.folder / CLAIMED).glob("*/"), reverse=True)
-        claimed = (folder for night in nights for folder in (night, *sorted(night.glob("~*/"))))
-        for folder in (self.folder, *claimed, self.folder):  # again the first: it may move while we look
+        for folder in self._places():
             with suppress(FileNotFoundError, NotADirectoryError):
                 if _identity(folder / name) == identity:
                     return _read(folder / name)
         raise FileNotFoundError(f"{name} is no longer in {self.folder} as it was ({identity})")
 
-    def claim(self, night: str, *, over: bool) -> list[str]:
+    def _places(self) -> Iterator[Path]:
+        """Where an arrival may lie, the inbox first: what leaves it meanwhile is in a night by then."""
+        yield self.folder
+        for night in sorted((self.folder / CLAIMED).glob("*/"), reverse=True):
+            yield night
+            yield from sorted(night.glob("~*/"))
+
+    def claim(self, night: str, *, over: bool, span: Span = ALWAYS) -> list[str]:
         folder = self.night(night)
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(self.folder / CLAIMED):
             if not (folder / CLOSED).exists():
                 for path in self.waiting():
-                    if self._ready(path):
+                    if self._came(path) in span:
                         _move(path, folder, path.relative_to(self.folder))
                 if over:
                     (folder / CLOSED).touch()
         return [str(path.relative_to(folder)) for path in _files(folder)]
 
-    def _ready(self, path: Path) -> bool:
-        try:
-            status, now = path.stat(), time.time()
-            # a date in the future, from a wrong clock or a time zone, says nothing: then the file system's own counts
-            changed = status.st_mtime if status.st_mtime <= now else status.st_ctime
-            return now - changed >= self.settle_s
-        except FileNotFoundError:  # its owner took it back
-            return False
+    def _came(self, path: Path) -> float:
+        """When a file came; NaN, which is in no span, for one that may still be written or that is gone."""
+        with suppress(FileNotFoundError):  # its owner took it back
+            now = time.time()
+            if now - (came := arrived(path.stat(), now)) >= self.settle_s:
+                return came
+        return math.nan
+
+
+def arrived(status: os.stat_result, now: float) -> float:
+    """When a file came, in seconds since 1970: its date, which copies may keep and which people may set.
+
+    A date in the future, from a wrong clock or a time zone, says nothing: then the file system's own counts. Where that
+    is more than a day ahead too, the clock was put back since, and the file has waited for long.
+    """
+    if status.st_mtime <= now:
+        return status.st_mtime
+    return status.st_ctime if status.st_ctime <= now + A_DAY_S else 0.0
 
 
 def score_all(opened: Opened, scorer: Scorer) -> Iterator[Scored]:

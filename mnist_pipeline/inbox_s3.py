@@ -8,19 +8,20 @@ killed claim is completed, and of two at once one waits for nothing and the othe
 
 import itertools
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
 from mnist_pipeline.blobs import BlobExists, BlobMissing, explained
 from mnist_pipeline.dropped import is_meant
-from mnist_pipeline.inbox import CLAIMED, CLOSED, Inbox, Mailbox, Opened, check_image_file
+from mnist_pipeline.inbox import ALWAYS, CLAIMED, CLOSED, Inbox, Mailbox, Opened, Span, check_image_file
 from mnist_pipeline.ml.array_files import is_array
 from mnist_pipeline.ml.sources import IMAGE_SUFFIXES
 from mnist_pipeline.s3_requests import THREADS, Entry, Place
@@ -29,7 +30,6 @@ JOURNAL = f"{CLAIMED}/.journal/"
 KEPT_JOURNALS = 100  # a claim that slept through this many others could take a number that is long gone
 LONGEST_NAME = 850  # bytes; S3 allows 1,024 a key, from which the prefix and the night are taken
 LONGEST_SUFFIX = 20
-PARTS_FROM = 5 * 1024**2  # bytes; no smaller upload can have been made in parts
 Each = TypeVar("Each")
 
 
@@ -61,12 +61,24 @@ class Claim:
         return cls(plain["night"], plain["over"], moves)
 
 
+class Moved:
+    """What one claim moved, to look arrivals up by name and identity; targets are below the inbox here."""
+
+    def __init__(self, claim: Claim) -> None:
+        moves = [Move(each.entry, f"{CLAIMED}/{claim.night}/{each.target}") for each in claim.moves]
+        self.arrivals = {(each.entry.name, _identity(each.entry)): each for each in moves}
+        self.targets = {each.target for each in moves}
+
+
 @dataclass(frozen=True)
 class S3Inbox:
     """A prefix as a mailbox. settle_s: an object that was put less than this long ago waits for the next night."""
 
     place: Place
     settle_s: float = 5.0
+    _moved: dict[str, Moved] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )  # journals never change
 
     def where(self) -> str:
         return self.place.where("").rstrip("/")
@@ -77,8 +89,8 @@ class S3Inbox:
     def is_unused(self) -> bool:
         return not self._waiting() and not any(self.place.entries(f"{CLAIMED}/", limit=1))
 
-    def claim(self, night: str, *, over: bool) -> list[str]:
-        while not self._claimed(night, over=over):
+    def claim(self, night: str, *, over: bool, span: Span = ALWAYS) -> list[str]:
+        while not self._claimed(night, over, span):
             pass  # another claim was first: what it took is seen in the next round
         return self._night(night)
 
@@ -89,22 +101,30 @@ class S3Inbox:
         return {name: _identity(entry) for _, name, entry in whole}
 
     def fetch(self, name: str, identity: str) -> bytes:
-        for entry in self._copies(name):
-            if _identity(entry) == identity:
+        for entry in self.place.entries(name, limit=1):
+            if entry.name == name and _identity(entry) == identity:
                 check_image_file(name, entry.size)
-                with suppress(BlobMissing):  # it was moved while we looked
-                    return self.place.get(entry.name)
+                with suppress(BlobMissing):  # a night has taken it while we looked
+                    return self.place.get(name)
+        if kept := self._kept(name, identity):
+            check_image_file(name, kept.entry.size)
+            with suppress(BlobMissing):
+                return self.place.get(kept.target)
         raise FileNotFoundError(f"{name} is no longer in {self.where()} as it was ({identity})")
 
-    def _copies(self, name: str) -> Iterator[Entry]:
-        """Every object that may be this arrival: in the inbox, in a night, and in the inbox again, for it may move
-        while we look."""
-        waits = (entry for _ in range(2) for entry in self.place.entries(name, limit=1) if entry.name == name)
-        yield from itertools.islice(waits, 1)
-        for entry in self.place.entries(f"{CLAIMED}/"):
-            if entry.name.endswith(f"/{name}") and not entry.name.startswith(JOURNAL):
-                yield entry
-        yield from waits
+    def _kept(self, name: str, identity: str) -> Move | None:
+        """Where a night keeps an arrival, by the journals since it came: a copy need not have the same etag."""
+        journals = [entry.name for entry in self.place.entries(JOURNAL) if entry.modified >= _came(identity)]
+        newer: list[Moved] = []
+        for journal in sorted(journals, reverse=True):
+            if journal not in self._moved:
+                self._moved[journal] = Moved(Claim.from_json(self.place.get(journal)))
+            move = self._moved[journal].arrivals.get((name, identity))
+            # a claim that found its object gone or changed left the target to a later one
+            if move and not any(move.target in each.targets for each in newer):
+                return move
+            newer.append(self._moved[journal])
+        return None
 
     @contextmanager
     def opened(self, night: str, files: Sequence[str]) -> Iterator[Opened]:
@@ -128,12 +148,12 @@ class S3Inbox:
             _all_at_once(lambda path: self.place.put(path.relative_to(folder).as_posix(), path), files)
         time.sleep(self.settle_s)
 
-    def _claimed(self, night: str, *, over: bool) -> bool:
+    def _claimed(self, night: str, over: bool, span: Span) -> bool:
         """One try; False if another claim was first, in which case nothing has been done."""
         number = self._carry_out_newest()
         if self.place.has(f"{CLAIMED}/{night}/{CLOSED}"):
             return True
-        moves = self._moves(night)
+        moves = self._moves(night, span)
         if not moves and not over:
             return True
         claim = Claim(night, over, moves)
@@ -146,12 +166,12 @@ class S3Inbox:
             self.place.delete(_journal(number - KEPT_JOURNALS))
         return True
 
-    def _moves(self, night: str) -> tuple[Move, ...]:
+    def _moves(self, night: str, span: Span) -> tuple[Move, ...]:
         ready = self.place.now() - self.settle_s
         taken = set(self._night(night))
         found = []
         for entry in self._waiting():
-            if int(entry.modified) <= ready:  # HTTP tells the time in whole seconds
+            if int(entry.modified) <= ready and entry.modified in span:  # HTTP tells the time in whole seconds
                 found.append(Move(entry, _target(entry.name, taken)))
                 taken.add(found[-1].target)
         return tuple(found)
@@ -195,8 +215,16 @@ def inbox_at(place: Path | Place, settle_s: float) -> Mailbox:
 
 
 def _identity(entry: Entry) -> str:
-    """The etag of an upload in parts does not survive a copy: there, the size has to do."""
-    return f"{entry.size}" if "-" in entry.etag or entry.size > PARTS_FROM else f"{entry.size}-{entry.etag}"
+    """The content, and when it came: what is dropped again, be it the same, is a new arrival."""
+    return f"{entry.size}-{entry.etag}@{entry.modified}"
+
+
+def _came(identity: str) -> float:
+    """When an arrival came; the end of time for what is no identity, so that nothing is looked for."""
+    try:
+        return float(identity.rpartition("@")[2])
+    except ValueError:
+        return math.inf
 
 
 def _is_file(name: str) -> bool:

@@ -7,13 +7,15 @@ Not here: what follows from a change (`assets/conditions.py`), nights that were 
 
 import hashlib
 import json
-import time
-from itertools import islice
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from itertools import islice, takewhile
 from typing import Any
 
 import dagster as dg
 
 from mnist_pipeline.assets import data
+from mnist_pipeline.assets.conditions import patience
 from mnist_pipeline.assets.prediction import digit_predictions
 from mnist_pipeline.automation import TICK_S
 from mnist_pipeline.changes import content_digest, listing, signature
@@ -21,7 +23,9 @@ from mnist_pipeline.resources import Mail, Models, Source
 
 FILES_A_RUN, RUNS_A_TICK = 200, 5
 RAW = data.raw_mnist_data.key
-ASK_AGAIN_S = 6 * 60 * 60  # for data that was never had: the runs that failed have told somebody
+ASKED_FOR = "mnist_pipeline/training_data"  # tag of a run: which content, or "download"
+DOWNLOAD = "download"
+LOOKED_BACK = 50  # runs
 
 
 @dg.sensor(
@@ -66,7 +70,8 @@ def new_training_data(context: dg.SensorEvaluationContext, source: Source) -> dg
     """Asks for raw_mnist_data; whether anything follows is decided by the digest of what it then reads.
 
     The cursor: `seen`, the signature at the last tick; `signature` and `digest`, of what was asked for last; `count`,
-    how often something was. Files whose signature differs from the last tick's are still being written, and wait.
+    how often something was. Files whose signature differs from the last tick's are still being written, and wait. What
+    a run failed to read is asked for again, after 10, 20, 40 … 240 minutes, as long as it is what there is.
     """
     cursor = json.loads(context.cursor or "{}")
     wanted = _digest(source.dataset, source.preparation, data.raw_mnist_data.code_versions_by_key[RAW] or "")
@@ -77,7 +82,7 @@ def new_training_data(context: dg.SensorEvaluationContext, source: Source) -> dg
         files = listing(place)
         now = _digest(wanted, signature(files))
         if now == cursor.get("signature"):
-            return dg.SkipReason(f"nothing has changed in {source.directory}")
+            return _again(context, cursor, cursor["digest"], f"nothing has changed in {source.directory}")
         if not files or now != cursor.get("seen"):
             waiting = json.dumps({**cursor, "seen": now})
             return dg.SensorResult(cursor=waiting, skip_reason=f"{len(files):,} files in {source.directory}: changing")
@@ -87,7 +92,7 @@ def new_training_data(context: dg.SensorEvaluationContext, source: Source) -> dg
     known = {**cursor, "signature": now, "seen": now}
     if digest == cursor.get("digest"):
         return dg.SensorResult(cursor=json.dumps(known), skip_reason="other dates, the same content")
-    return _ask_for_data(context, {**known, "digest": digest}, digest[:16])
+    return _ask_for_data(context, {**known, "digest": digest}, digest)
 
 
 def _without_directory(
@@ -97,19 +102,55 @@ def _without_directory(
     if source.allow_embedded:
         return dg.SkipReason("MNIST_DATA_DIR is not set: nothing to watch. Materialize raw_mnist_data by hand")
     if context.instance.get_latest_materialization_event(RAW):
-        return dg.SkipReason("MNIST_DATA_DIR is not set: what is downloaded does not change")
-    if time.time() < cursor.get("asked_at", 0.0) + ASK_AGAIN_S:
-        return dg.SkipReason("MNIST_DATA_DIR is not set: the download was asked for, and is asked for again in 6 hours")
-    return _ask_for_data(context, {**cursor, "asked_at": time.time()}, "download")
+        return _again(context, cursor, DOWNLOAD, "MNIST_DATA_DIR is not set: what is downloaded does not change")
+    if not _runs_for(context.instance, DOWNLOAD):
+        return _ask_for_data(context, cursor, DOWNLOAD)
+    return _again(context, cursor, DOWNLOAD, "MNIST_DATA_DIR is not set: the download was asked for")
+
+
+def _again(
+    context: dg.SensorEvaluationContext, cursor: dict[str, Any], content: str, reason: str
+) -> dg.SensorResult | dg.SkipReason:
+    """The same content once more where its runs failed and had their time, else nothing, with the reason."""
+    at = _again_at(context.instance, content)
+    if at is None:
+        return dg.SkipReason(reason)
+    if datetime.now(timezone.utc) < at:
+        return dg.SkipReason(f"{reason}; its run failed, and it is asked for again at {at:%H:%M} UTC")
+    return _ask_for_data(context, cursor, content)
+
+
+def _again_at(instance: dg.DagsterInstance, content: str) -> datetime | None:
+    """When to ask again; None where the last run goes on, went well or was cancelled by a person, who knew why, and
+    where it does not matter any more that it failed."""
+    last = instance.get_latest_materialization_event(RAW)
+    failed = list(takewhile(lambda run: _is_to_be_mended(instance, run, last), _runs_for(instance, content)))
+    if not failed:
+        return None
+    return datetime.fromtimestamp(failed[0].end_time or 0.0, timezone.utc) + patience(len(failed))
+
+
+def _runs_for(instance: dg.DagsterInstance, content: str) -> Sequence[dg.RunRecord]:
+    return instance.get_run_records(dg.RunsFilter(tags={ASKED_FOR: content[:16]}), limit=LOOKED_BACK)
+
+
+def _is_to_be_mended(instance: dg.DagsterInstance, run: dg.RunRecord, last: dg.EventLogEntry | None) -> bool:
+    """Whether a run failed, nobody has read the data since, and the run did not read it itself to be told by a check
+    that it is bad."""
+    if run.dagster_run.status != dg.DagsterRunStatus.FAILURE:
+        return False
+    if last is None or last.run_id != run.dagster_run.run_id:
+        return last is None or last.timestamp < (run.end_time or 0.0)
+    checked = instance.get_records_for_run(last.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    return not checked.records
 
 
 def _ask_for_data(context: dg.SensorEvaluationContext, cursor: dict[str, Any], content: str) -> dg.SensorResult:
     """The key holds a number and the last materialization: data that returns to what it was is asked for again."""
     last, count = context.instance.get_latest_materialization_event(RAW), cursor.get("count", 0) + 1
-    key = f"{content}-{count}-after-{last.run_id[:8] if last else 'nothing'}"
-    return dg.SensorResult(
-        run_requests=[dg.RunRequest(run_key=key, asset_selection=[RAW])], cursor=json.dumps({**cursor, "count": count})
-    )
+    key = f"{content[:16]}-{count}-after-{last.run_id[:8] if last else 'nothing'}"
+    request = dg.RunRequest(run_key=key, asset_selection=[RAW], tags={ASKED_FOR: content[:16]})
+    return dg.SensorResult(run_requests=[request], cursor=json.dumps({**cursor, "count": count}))
 
 
 def _digest(*parts: str) -> str:

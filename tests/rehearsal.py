@@ -37,6 +37,18 @@ IMAGES = 40
 BEFORE_THE_NIGHT = timedelta(
     minutes=8
 )  # from data to production takes 3 minutes on a quiet machine, most of it waiting
+# dates every object a day back: what is dropped now belongs to the night that is due soon, and not to the next
+S3_OF_YESTERDAY = """
+import sys
+from datetime import timedelta
+
+from moto.s3 import models
+from moto.server import main
+
+now = models.utcnow
+models.utcnow = lambda: now() - timedelta(days=1)
+main(["-H", "127.0.0.1", "-p", sys.argv[1]])
+"""
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "rehearsal", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -73,9 +85,7 @@ class Stage:
 def stage(folder: Path) -> Iterator[Stage]:
     """Every server that production needs, on loopback, empty; all of them ended afterwards."""
     s3_port, mlflow_port = free_port(), free_port()
-    s3 = Process(
-        "s3", [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(s3_port)], {}, folder / "s3.log"
-    )
+    s3 = Process("s3", [sys.executable, "-c", S3_OF_YESTERDAY, str(s3_port)], {}, folder / "s3.log")
     mlflow_url = f"http://127.0.0.1:{mlflow_port}"
     store = [
         "--backend-store-uri",

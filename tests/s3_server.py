@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
@@ -226,3 +227,13 @@ def proxy_before(endpoint: str) -> Iterator[Proxy]:
     finally:
         proxy.ended.set()
         proxy.hang_up()
+
+
+def put_long_ago(place: Place, days: float, *names: str) -> None:
+    """Have the server in this process date objects that it holds back by so many days; no request can."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.s3.models import s3_backends
+
+    keys = s3_backends[DEFAULT_ACCOUNT_ID]["aws"].buckets[place.bucket].keys
+    for name in names:
+        keys[place.key(name)].last_modified -= timedelta(days=days)

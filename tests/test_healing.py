@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test, freeze_time
 
-from mnist_pipeline.healing import PARTITION, healed
+from mnist_pipeline.assets.attempts import PARTITION
+from mnist_pipeline.healing import healed
 from mnist_pipeline.nights import NightlyRun
 
 NIGHTLY = NightlyRun("UTC", 2, 0)

@@ -27,7 +27,7 @@ from PIL import Image
 
 import mnist_pipeline
 from mnist_pipeline import inbox as inbox_module
-from mnist_pipeline.inbox import QUARANTINE, Inbox, Scored, Scorer, plan, score, score_all, write_tables
+from mnist_pipeline.inbox import QUARANTINE, Inbox, Scored, Scorer, Span, arrived, plan, score, score_all, write_tables
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.artifacts import pack
@@ -128,6 +128,31 @@ def test_a_night_that_is_not_over_takes_what_comes_later(inbox: Inbox) -> None:
     inbox.claim(NIGHT, over=False)
     drop(inbox, "late.png")
     assert inbox.claim(NIGHT, over=True) == ["a.png", "late.png"]
+
+
+def test_a_claim_takes_what_came_in_its_span_and_leaves_the_rest(inbox: Inbox) -> None:
+    for day, date in (("before", 99.9), ("first", 100), ("last", 199.9), ("after", 200)):
+        os.utime(drop(inbox, f"{day}.png"), (date, date))
+    assert inbox.claim(NIGHT, over=True, span=Span(100, 200)) == ["first.png", "last.png"]
+    assert [path.name for path in inbox.waiting()] == ["after.png", "before.png"]
+    assert inbox.claim("2026-01-06", over=True, span=Span(end=300)) == ["after.png", "before.png"]
+
+
+def test_a_date_in_the_future_says_nothing(inbox: Inbox) -> None:
+    path = drop(inbox, "wrong clock.png")
+    os.utime(path, (time.time() + 1e9,) * 2)
+    assert inbox.claim(NIGHT, over=True, span=Span(end=time.time() - 60)) == []
+    assert inbox.claim("2026-01-06", over=True, span=Span(end=time.time() + 60)) == ["wrong clock.png"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "status_changed", "came"),
+    [(50, 70, 50), (100, 70, 100), (101, 70, 70), (101, 102, 102), (1e9, 1e9, 0)],
+)
+def test_when_a_file_came(changed: float, status_changed: float, came: float) -> None:
+    """By its date; by the file system's where that is to come; 0 where both are far ahead of 100, which is now."""
+    status = os.stat_result((0, 0, 0, 1, 0, 0, 0, 0, int(changed), int(status_changed)))
+    assert arrived(status, 100) == came
 
 
 def test_a_file_that_is_still_being_written_waits_for_the_next_night(inbox: Inbox) -> None:

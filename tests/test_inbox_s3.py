@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from s3_server import Answer, Proxy, Request
+from s3_server import Answer, Proxy, Request, put_long_ago
 from test_blobs import environment
 
 from mnist_pipeline.blobs import StoreUnavailable
-from mnist_pipeline.inbox import Inbox
+from mnist_pipeline.inbox import Inbox, Span
 from mnist_pipeline.inbox_s3 import KEPT_JOURNALS, LONGEST_NAME, S3Inbox, inbox_at
 from mnist_pipeline.ml.images import UnreadableImage
 from mnist_pipeline.s3_requests import Place
@@ -85,6 +85,17 @@ def test_a_night_that_is_not_over_takes_what_comes_later(inbox: S3Inbox) -> None
     inbox.claim(NIGHT, over=False)
     drop(inbox, "late.png")
     assert inbox.claim(NIGHT, over=True) == ["a.png", "late.png"]
+
+
+def test_a_claim_takes_what_came_in_its_span_by_the_clock_of_the_server(inbox: S3Inbox) -> None:
+    drop(inbox, "today.png", "yesterday.png", "before.png")
+    put_long_ago(inbox.place, 1, "yesterday.png")
+    put_long_ago(inbox.place, 2, "before.png")
+    now = inbox.place.now()
+    day = Span(now - 1.5 * 86_400, now - 0.5 * 86_400)
+    assert inbox.claim(NIGHT, over=True, span=day) == ["yesterday.png"]
+    assert [path.name for path in inbox.waiting()] == ["before.png", "today.png"]
+    assert inbox.claim(NEXT_NIGHT, over=True, span=Span(end=day.end)) == ["before.png"]
 
 
 def test_an_object_that_was_just_put_waits(inbox: S3Inbox) -> None:
@@ -298,7 +309,21 @@ def test_whole_images_are_arrivals_oldest_first_and_arrays_are_not(inbox: S3Inbo
     assert replace(inbox, settle_s=60).arrivals() == {}
 
 
-def test_another_content_is_another_identity_and_the_same_again_is_the_same(inbox: S3Inbox) -> None:
+LARGE = 6 * 1024**2  # bytes: more than a part
+
+
+@pytest.fixture(params=["in one", "in parts"])
+def large(inbox: S3Inbox, request: pytest.FixtureRequest) -> S3Inbox:
+    """An inbox that large images are put into, in one request or in parts, which gives another kind of etag."""
+    limit = LARGE if request.param == "in one" else LARGE - 1
+    return replace(inbox, place=replace(inbox.place, multipart_above=limit))
+
+
+def frame(shade: int) -> bytes:
+    return bytes([shade]) * LARGE
+
+
+def test_another_content_is_another_identity_and_so_is_the_same_at_another_time(inbox: S3Inbox) -> None:
     drop(inbox, "a.png")
     first = inbox.arrivals()["a.png"]
     inbox.place.put("a.png", b"other")
@@ -306,8 +331,66 @@ def test_another_content_is_another_identity_and_the_same_again_is_the_same(inbo
     with pytest.raises(FileNotFoundError, match=r"a\.png is no longer in s3://"):
         inbox.fetch("a.png", first)
     drop(inbox, "a.png")
-    assert inbox.arrivals()["a.png"] == first
-    assert inbox.fetch("a.png", first) == b"a.png"
+    put_long_ago(inbox.place, 1, "a.png")
+    assert inbox.arrivals()["a.png"] != first
+
+
+def test_a_large_file_that_is_written_again_with_the_same_size_is_another(large: S3Inbox) -> None:
+    large.place.put("frame.bmp", frame(1))
+    first = large.arrivals()["frame.bmp"]
+    large.place.put("frame.bmp", frame(2))
+    assert large.arrivals()["frame.bmp"] != first
+    with pytest.raises(FileNotFoundError):
+        large.fetch("frame.bmp", first)
+
+
+def test_each_of_the_same_name_and_size_is_found_in_its_night(large: S3Inbox) -> None:
+    identities = []
+    for shade, night in ((1, NIGHT), (2, NIGHT), (3, NEXT_NIGHT)):
+        large.place.put("frame.bmp", frame(shade))
+        identities.append(large.arrivals()["frame.bmp"])
+        large.claim(night, over=False)
+    assert [large.fetch("frame.bmp", identity)[0] for identity in identities] == [1, 2, 3]
+    assert [replace(large).fetch("frame.bmp", identity)[0] for identity in reversed(identities)] == [3, 2, 1]
+
+
+def test_what_was_overwritten_before_its_claim_was_carried_out_is_not_taken_for_its_successor(
+    large: S3Inbox, proxy: Proxy
+) -> None:
+    large.place.put("frame.bmp", frame(1))
+    lost = large.arrivals()["frame.bmp"]
+    broken = replace(large, place=replace(large.place, endpoint=proxy.endpoint, attempts=1))
+    proxy.fault = lambda request: Answer(403, "AccessDenied") if is_copy(request) else None
+    with pytest.raises(StoreUnavailable):
+        broken.claim(NIGHT, over=False)
+    large.place.put("frame.bmp", frame(2))
+    found = large.arrivals()["frame.bmp"]
+    large.claim(NIGHT, over=False)
+    assert large.fetch("frame.bmp", found)[0] == 2
+    with pytest.raises(FileNotFoundError):
+        large.fetch("frame.bmp", lost)
+
+
+def test_nights_are_not_listed_to_fetch_what_they_took_or_what_is_gone(inbox: S3Inbox, proxy: Proxy) -> None:
+    names = [f"{i}.png" for i in range(20)]
+    drop(inbox, *names, "gone.png")
+    identities = inbox.arrivals()
+    inbox.place.delete("gone.png")
+    inbox.claim(NIGHT, over=True)
+    far = replace(inbox, place=replace(inbox.place, endpoint=proxy.endpoint))
+    assert [far.fetch(name, identities[name]) for name in names] == [name.encode() for name in names]
+    with pytest.raises(FileNotFoundError):
+        far.fetch("gone.png", identities["gone.png"])
+    listed = [request.path for request in proxy.asked if "list-type=2" in request.path and "claimed" in request.path]
+    assert all("journal" in path for path in listed)
+    assert sum("00000001.json" in request.path for request in proxy.asked) == 1
+
+
+def test_an_identity_of_an_older_release_is_not_found(inbox: S3Inbox) -> None:
+    drop(inbox, "a.png")
+    inbox.claim(NIGHT, over=True)
+    with pytest.raises(FileNotFoundError):
+        inbox.fetch("a.png", '5-"0cc175b9c0f1b6a831c399e269772661"')
 
 
 @pytest.mark.parametrize("name", ["a.png", "folder/a.png"])

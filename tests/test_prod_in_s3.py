@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from digit_files import png
 from pipelines import NIGHT, PROD, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata
-from s3_server import new_bucket
+from s3_server import new_bucket, put_long_ago
 
 from mnist_pipeline.ml import idx, sources
 from mnist_pipeline.run import _fill_inbox
@@ -18,6 +19,7 @@ from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.shelves import Shelf
 
 pytestmark = pytest.mark.slow
+DAY_OF_NIGHT = datetime.fromisoformat(f"{NIGHT}T00:00+00:00")
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -69,6 +71,7 @@ def test_a_night_is_answered_once_and_a_rerun_gives_the_same(prod: Pipeline) -> 
     dropped |= {"odd name/ü+%.png": png(images[5]), "two-ubyte": idx.dump(images[6:8])}
     for name, data in dropped.items():
         inbox.put(name, data)
+    put_long_ago(inbox, (datetime.now(timezone.utc) - DAY_OF_NIGHT).days, *dropped)
     ran = prod.run("batch_digit_predictions", night=NIGHT)
     shelf, said = prod.mail.answers(), metadata(ran, "batch_digit_predictions")
     first, refused = rows(shelf, f"{NIGHT}.parquet"), rows(shelf, f"quarantine/{NIGHT}.parquet")

@@ -5,15 +5,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test, freeze_time
 from digit_files import digits, idx_contents, png, strokes, write_idx
+from PIL import Image
 from pipelines import NIGHT, PROD, Pipeline, metadata
+from s3_server import Answer, Proxy, put_long_ago
 
 from mnist_pipeline import triggers
+from mnist_pipeline.assets.data import FULL_SIZE
+from mnist_pipeline.s3_requests import Place
 from mnist_pipeline.triggers import new_images, new_training_data
 
 
@@ -215,6 +223,192 @@ def test_a_folder_that_is_gone_is_an_error_and_no_change(training: Sensor, folde
     assert keys(training) == []
 
 
+FAILURE, CANCELED, SUCCESS = dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.SUCCESS
+
+
+def run(sensor: Sensor, request: dg.RunRequest, minutes_ago: float, status: dg.DagsterRunStatus | None) -> None:
+    """A run of what was asked for, that ended so, or still goes on."""
+    instance = sensor.pipeline.instance
+    with freeze_time(datetime.now(timezone.utc) - timedelta(minutes=minutes_ago)):
+        made = create_run_for_test(instance, "raw", tags=dict(request.tags), status=dg.DagsterRunStatus.STARTED)
+        if status == FAILURE:
+            instance.report_run_failed(made)
+        elif status == CANCELED:
+            instance.report_run_canceled(made)
+        elif status == SUCCESS:
+            instance.report_dagster_event(dg.DagsterEvent("PIPELINE_SUCCESS", "raw"), made.run_id)
+
+
+def first_request(sensor: Sensor) -> dg.RunRequest:
+    return next(request for _ in range(2) for request in sensor.tick())
+
+
+def test_data_whose_run_failed_is_asked_for_again_with_growing_patience(training: Sensor) -> None:
+    request, asked_with = first_request(training), set()
+    for minutes in (10, 20, 40, 80, 160, 240, 240):
+        asked_with.add(request.run_key)
+        run(training, request, minutes - 1, FAILURE)
+        assert training.tick() == []
+        assert "its run failed, and it is asked for again at" in training.said
+        newest = training.pipeline.instance.get_run_records(limit=1)[0]
+        training.pipeline.instance.delete_run(newest.dagster_run.run_id)
+        run(training, request, minutes + 1, FAILURE)
+        (request,) = training.tick()
+        assert request.asset_selection == [dg.AssetKey("raw_mnist_data")]
+    assert len(asked_with) == 7
+    run(training, request, 0, SUCCESS)
+    assert keys(training) == []
+
+
+def test_after_a_restart_what_failed_is_asked_for_again_too(training: Sensor) -> None:
+    run(training, first_request(training), 11, FAILURE)
+    again = Sensor(training.pipeline, new_training_data, "source")
+    again.cursor = training.cursor
+    assert len(again.tick()) == 1
+
+
+@pytest.mark.parametrize("status", [None, CANCELED, SUCCESS])
+def test_data_whose_run_goes_on_or_went_well_or_was_cancelled_is_left_alone(
+    training: Sensor, status: dg.DagsterRunStatus | None
+) -> None:
+    request = first_request(training)
+    run(training, request, 120, FAILURE)
+    run(training, request, 60, status)
+    assert keys(training) == []
+
+
+def test_changed_data_is_asked_for_whatever_became_of_the_last(training: Sensor, folder: Path) -> None:
+    run(training, first_request(training), 1, CANCELED)
+    write_idx(folder, idx_contents(digits(20, 5), digits(10, 1)))
+    assert len(keys(training)) == 1
+
+
+def test_what_somebody_has_read_since_is_not_asked_for_again(training: Sensor) -> None:
+    run(training, first_request(training), 60, FAILURE)
+    training.pipeline.run("raw_mnist_data")
+    assert keys(training) == []
+
+
+def materialize(sensor: Sensor, request: dg.RunRequest, minutes_ago: float) -> bool:
+    """What the daemon would launch for a request, really run."""
+    job = sensor.pipeline.definitions.resolve_implicit_global_asset_job_def()
+    with freeze_time(datetime.now(timezone.utc) - timedelta(minutes=minutes_ago)):
+        return job.execute_in_process(
+            instance=sensor.pipeline.instance,
+            asset_selection=list(request.asset_selection or []),
+            tags=dict(request.tags),
+            raise_on_error=False,
+        ).success
+
+
+def test_data_that_a_check_refuses_is_not_asked_for_again(training: Sensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FULL_SIZE, "idx", 70_000)
+    assert not materialize(training, first_request(training), 60)
+    assert keys(training) == []
+
+
+# --- both over S3 ---
+
+
+@pytest.fixture
+def bucket(finished: Pipeline, place: Place, tmp_path: Path) -> Sensor:
+    """New images under a prefix."""
+    env = {"MNIST_INBOX": f"s3://{place.bucket}/{place.prefix}", "S3_ENDPOINT_URL": place.endpoint}
+    return Sensor(finished.copy(tmp_path / "state", **env), new_images, "mail", "models")
+
+
+def test_each_new_image_in_s3_is_asked_for_once_and_answered_wherever_it_lies(bucket: Sensor, place: Place) -> None:
+    for name, image in zip(("a.png", "b/ü.png", "gone.png"), strokes(3), strict=True):
+        place.put(name, png(image))
+    place.put("bad.png", b"no image")
+    place.put("many.npy", b"left to the night")
+    (request,) = bucket.tick()
+    assert asked(request).keys() == {"a.png", "b/ü.png", "gone.png", "bad.png"}
+    assert bucket.files() == []
+    place.delete("gone.png")
+    bucket.pipeline.mail.open().claim(NIGHT, over=True)  # the night was faster
+    place.put("c.png", png(strokes(1, 5)[0]))
+    assert bucket.files() == ["c.png"]
+    bucket.pipeline.run("digit_predictions", digit_predictions={"inbox_files": asked(request)})
+    rows = {row["image"]: row for row in bucket.pipeline.value("digit_predictions")}
+    assert rows["a.png"]["label"]
+    assert rows["b/ü.png"]["label"]
+    assert "not a PNG" in rows["bad.png"]["reason"]
+    assert "changed or taken back" in rows["gone.png"]["reason"]
+
+
+def bmp(seed: int) -> bytes:
+    """A picture as a camera may send it: always of the same size, which is more than one part of an upload."""
+    buffer = BytesIO()
+    Image.fromarray(strokes(1, seed)[0]).resize((2_400, 2_400)).save(buffer, "bmp")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("multipart_above", [1 << 30, 5 << 20])
+def test_a_camera_that_overwrites_one_large_file_is_heard_every_time(
+    bucket: Sensor, place: Place, multipart_above: int
+) -> None:
+    camera, requests = replace(place, multipart_above=multipart_above), []
+    for seed in (1, 2):
+        camera.put("frame.bmp", bmp(seed))
+        requests += bucket.tick()
+    bucket.pipeline.mail.open().claim(NIGHT, over=False)
+    camera.put("frame.bmp", bmp(3))
+    requests += bucket.tick()
+    assert len({request.run_key for request in requests}) == 3
+    assert bucket.files() == []
+
+
+def test_the_same_bytes_dropped_on_another_day_are_asked_for_with_another_key(bucket: Sensor, place: Place) -> None:
+    place.put("a.png", png(strokes(1)[0]))
+    put_long_ago(place, 1, "a.png")
+    first = bucket.tick()
+    bucket.pipeline.mail.open().claim(NIGHT, over=False)
+    place.put("a.png", png(strokes(1)[0]))
+    assert len({request.run_key for request in [*first, *bucket.tick()]}) == 2
+
+
+def test_a_restart_before_the_cursor_was_kept_asks_with_the_same_keys_in_s3(bucket: Sensor, place: Place) -> None:
+    place.put("a.png", png(strokes(1)[0]))
+    first = [request.run_key for request in bucket.tick()]
+    bucket.cursor = None
+    assert [request.run_key for request in bucket.tick()] == first
+
+
+@pytest.fixture
+def in_s3(place: Place, proxy: Proxy, tmp_path: Path) -> Iterator[Sensor]:
+    """Training data under a prefix, behind a proxy that may answer wrongly."""
+    write_idx(tmp_path / "idx", idx_contents(digits(20), digits(10, 1)))
+    for path in (tmp_path / "idx").iterdir():
+        place.put(path.name, path)
+    data = f"s3://{place.bucket}/{place.prefix}"
+    env = {"MNIST_DATASET": "idx", "MNIST_DATA_DIR": data, "S3_ENDPOINT_URL": proxy.endpoint}
+    pipeline = Pipeline(tmp_path / "state", **env)
+    with pipeline.instance:
+        yield Sensor(pipeline, new_training_data, "source")
+
+
+def test_training_data_in_s3_is_asked_for_once_and_when_it_changes(in_s3: Sensor, place: Place, tmp_path: Path) -> None:
+    assert len(keys(in_s3)) == 1
+    for path in (tmp_path / "idx").iterdir():
+        place.put(path.name, path)  # the same, put again
+    assert keys(in_s3) == []
+    write_idx(tmp_path / "idx", idx_contents(digits(20, 5), digits(10, 1)))
+    for path in (tmp_path / "idx").iterdir():
+        place.put(path.name, path)
+    assert len(keys(in_s3)) == 1
+
+
+def test_data_that_s3_did_not_give_is_asked_for_until_it_does(in_s3: Sensor, proxy: Proxy) -> None:
+    request = first_request(in_s3)
+    proxy.fault = lambda request: Answer(403, "AccessDenied")
+    assert not materialize(in_s3, request, 11)
+    proxy.fault = lambda request: None
+    (request,) = in_s3.tick()
+    assert materialize(in_s3, request, 0)
+    assert keys(in_s3) == []
+
+
 def test_without_a_folder_dev_does_nothing_and_says_so(fresh: Pipeline) -> None:
     sensor = Sensor(fresh, new_training_data, "source")
     assert keys(sensor) == []
@@ -224,8 +418,12 @@ def test_without_a_folder_dev_does_nothing_and_says_so(fresh: Pipeline) -> None:
 def test_without_a_folder_prod_asks_for_the_first_data(finished: Pipeline, tmp_path: Path) -> None:
     env = {**PROD, "MNIST_PIPELINE_ENV": "prod", "MNIST_DATASET": "mnist"}
     sensor = Sensor(Pipeline(tmp_path / "state", **env), new_training_data, "source")
-    assert len(keys(sensor)) == 1
-    assert "asked for again in 6 hours" in sensor.said
+    (request,) = sensor.tick()
+    run(sensor, request, 9, FAILURE)
+    assert keys(sensor) == []
+    assert "the download was asked for; its run failed, and it is asked for again at" in sensor.said
+    run(sensor, request, 0, None)
+    assert keys(sensor) == []
     sensor.pipeline.instance = finished.instance  # where there is raw data
     sensor.cursor = None
     assert keys(sensor) == []

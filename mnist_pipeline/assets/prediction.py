@@ -2,7 +2,8 @@
 
 import base64
 import binascii
-from datetime import datetime, timedelta
+import math
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from mnist_pipeline.assets import records
+from mnist_pipeline.assets.attempts import still_to_come
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, preparation_named
 from mnist_pipeline.nights import NightlyRun
@@ -19,7 +21,7 @@ from mnist_pipeline.retries import retrying
 if TYPE_CHECKING:
     import numpy as np
 
-    from mnist_pipeline.inbox import Scorer, Tally
+    from mnist_pipeline.inbox import Mailbox, Scorer, Tally
     from mnist_pipeline.production import Production
 
 CODE = code_version(
@@ -51,27 +53,34 @@ class PredictionConfig(dg.Config):
 
 def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
     """The asset for the nights of one time zone, which are predicted at one time of day."""
-    return dg.asset(
+
+    @dg.asset(
         group_name="prediction",
         kinds={"parquet"},
         deps=["production_digit_classifier"],
         partitions_def=dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=nightly.timezone, end_offset=1),
         freshness_policy=dg.FreshnessPolicy.cron(nightly.deadline, timedelta(hours=1), nightly.timezone),
         code_version=CODE,
-    )(batch_digit_predictions)
+    )
+    @retrying
+    def batch_digit_predictions(
+        context: dg.AssetExecutionContext, models: Models, mail: Mail, tracking: Tracking
+    ) -> dg.MaterializeResult[None]:
+        """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
+        return _predict_night(context, nightly, models, mail, tracking)
+
+    return batch_digit_predictions
 
 
-@retrying
-def batch_digit_predictions(
-    context: dg.AssetExecutionContext, models: Models, mail: Mail, tracking: Tracking
+def _predict_night(
+    context: dg.AssetExecutionContext, nightly: NightlyRun, models: Models, mail: Mail, tracking: Tracking
 ) -> dg.MaterializeResult[None]:
-    """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
     from mnist_pipeline.inbox import score_all, write_tables
     from mnist_pipeline.production import load_production
 
     night, production = context.partition_key, load_production(models.open())
     scorer, inbox, shelf = _scorer(production), mail.open(), mail.answers()
-    files = inbox.claim(night, over=datetime.now(mail.zone()) >= _end(night, mail))
+    files = _claimed(context.instance, nightly, night, inbox)
     predictions, quarantine = f"{night}.parquet", f"quarantine/{night}.parquet"
     with inbox.opened(night, files) as opened:
         tally = write_tables(score_all(opened, scorer), scorer, shelf, predictions, quarantine)
@@ -81,7 +90,7 @@ def batch_digit_predictions(
     context.log.info(
         f"{night}: {found} of {len(files):,} files, by {scorer.version}"
         if files
-        else f"{night}: the inbox {inbox.where()} was empty, so the table is empty"
+        else f"{night}: nothing in the inbox {inbox.where()} was for it, so the table is empty"
     )
     return dg.MaterializeResult(
         data_version=dg.DataVersion(tally.sha256),
@@ -99,6 +108,20 @@ def batch_digit_predictions(
             **records.page(tracker),
         },
     )
+
+
+def _claimed(instance: dg.DagsterInstance, nightly: NightlyRun, night: str, inbox: "Mailbox") -> list[str]:
+    """The files of a night: what came before its day ended, but for what earlier nights are still to take.
+
+    A night that is not over was asked for by a person, who wants to see everything that waits.
+    """
+    from mnist_pipeline.inbox import Span
+
+    now, end = datetime.now(timezone.utc), nightly.end(night)
+    over = now >= end
+    earlier = still_to_come(instance, nightly, night, now) if over else []
+    begin = nightly.end(earlier[-1]).timestamp() if earlier else -math.inf
+    return inbox.claim(night, over=over, span=Span(begin, end.timestamp()))
 
 
 @dg.asset(group_name="prediction", kinds={"python"}, deps=["production_digit_classifier"], code_version=CODE)
@@ -226,8 +249,3 @@ def _summary(tally: "Tally") -> dict[str, Any]:
         **({"mean_confidence": mean} if mean is not None else {}),
         **({"quarantine_reasons": dg.MetadataValue.json(reasons)} if reasons else {}),
     }
-
-
-def _end(night: str, mail: Mail) -> datetime:
-    day = datetime.strptime(night, "%Y-%m-%d") + timedelta(days=1)
-    return day.replace(tzinfo=mail.zone())

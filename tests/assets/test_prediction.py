@@ -9,6 +9,7 @@ import re
 import struct
 import time
 import zlib
+from datetime import datetime, timedelta, timezone
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from PIL import Image
 from pipelines import DATA, NIGHT, TINY, UP_TO_DEPLOYMENT, Pipeline, data_version, flip_a_bit, metadata
 
+from mnist_pipeline.assets.attempts import PARTITION
 from mnist_pipeline.assets.prediction import Unpredictable
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.images import read_image
@@ -47,12 +50,14 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def drop(pipeline: Pipeline, files: dict[str, bytes]) -> None:
-    """Files into the inbox, last changed a while ago."""
+def drop(pipeline: Pipeline, files: dict[str, bytes], night: str = NIGHT) -> None:
+    """Files into the inbox, dated on the day of a night."""
+    noon = datetime.fromisoformat(f"{night}T12:00+00:00").timestamp()
     for name, data in files.items():
         path = pipeline.inbox / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
+        os.utime(path, (noon, noon))
 
 
 def table(pipeline: Pipeline, night: str = NIGHT) -> list[dict[str, Any]]:
@@ -201,22 +206,81 @@ def test_an_empty_inbox_is_an_empty_table_and_said_so(pipeline: Pipeline) -> Non
     assert (table(pipeline), quarantine(pipeline)) == ([], {})
     said = metadata(ran, "batch_digit_predictions")
     assert (said["empty_inbox"], said["files"], said["predictions"]) == (True, 0, 0)
-    assert any(f"the inbox {pipeline.inbox} was empty" in line for line in pipeline.messages(ran))
+    assert any(f"nothing in the inbox {pipeline.inbox} was for it" in line for line in pipeline.messages(ran))
 
 
-def test_a_file_that_is_still_written_waits_for_the_next_night(
-    finished: Pipeline, tmp_path: Path, test_images: np.ndarray
-) -> None:
-    patient = finished.copy(tmp_path / "state", MNIST_INBOX_SETTLE_S="600")
+def test_a_file_that_is_still_written_waits(finished: Pipeline, tmp_path: Path, test_images: np.ndarray) -> None:
+    patient, tonight = finished.copy(tmp_path / "state", MNIST_INBOX_SETTLE_S="600"), days_ago(0)
     drop(patient, {name: encoded(test_images[0]) for name in ("growing.png", "settled.png", "upload.png.part")})
-    os.utime(patient.inbox / "settled.png", (time.time() - 700,) * 2)
-    ran = patient.run("batch_digit_predictions", night=NIGHT)
-    assert [row["file"] for row in table(patient)] == ["settled.png"]
+    (patient.inbox / "growing.png").touch()
+    ran = patient.run("batch_digit_predictions", night=tonight)
+    assert [row["file"] for row in table(patient, tonight)] == ["settled.png"]
     assert metadata(ran, "batch_digit_predictions")["still_waiting"] == 1
     os.utime(patient.inbox / "growing.png", (time.time() - 700,) * 2)
-    patient.run("batch_digit_predictions", night=NEXT_NIGHT)
-    assert [row["file"] for row in table(patient, NEXT_NIGHT)] == ["growing.png"]
+    patient.run("batch_digit_predictions", night=tonight)
+    assert [row["file"] for row in table(patient, tonight)] == ["growing.png", "settled.png"]
     assert (patient.inbox / "upload.png.part").is_file()
+
+
+# --- a night holds the files of its day ---
+
+
+def days_ago(days: int) -> str:
+    """A night, by its date."""
+    return (datetime.now(timezone.utc).date() - timedelta(days=days)).isoformat()
+
+
+def files(pipeline: Pipeline, night: str) -> list[str]:
+    """Predict a night -> the files in its table."""
+    pipeline.run("batch_digit_predictions", night=night)
+    return sorted(row["file"] for row in table(pipeline, night))
+
+
+def test_a_night_that_is_over_leaves_what_came_later_and_takes_what_was_left(
+    pipeline: Pipeline, test_images: np.ndarray
+) -> None:
+    image = encoded(test_images[0])
+    for night in ("2026-01-04", NIGHT, NEXT_NIGHT):
+        drop(pipeline, {f"of {night}.png": image}, night)
+    drop(pipeline, {"today.png": image}, days_ago(0))
+    assert files(pipeline, NIGHT) == ["of 2026-01-04.png", f"of {NIGHT}.png"]
+    assert files(pipeline, NEXT_NIGHT) == [f"of {NEXT_NIGHT}.png"]
+    assert files(pipeline, "2026-01-07") == []
+
+
+@pytest.mark.parametrize(("zone", "night"), [("Pacific/Kiritimati", NEXT_NIGHT), ("Pacific/Pago_Pago", NIGHT)])
+def test_a_day_ends_in_the_configured_timezone(
+    finished: Pipeline, tmp_path: Path, test_images: np.ndarray, zone: str, night: str
+) -> None:
+    """Noon of the 5th in UTC is the 6th at Kiritimati, and still the 5th on Samoa."""
+    there = finished.copy(tmp_path / "state", MNIST_PIPELINE_TIMEZONE=zone)
+    drop(there, {"noon.png": encoded(test_images[0])})
+    nights = {each: files(there, each) for each in (NIGHT, NEXT_NIGHT)}
+    assert nights == {NIGHT: [], NEXT_NIGHT: [], night: ["noon.png"]}
+
+
+@pytest.mark.parametrize("order", [(3, 2, 1), (1, 2, 3), (2, 3, 1)])
+def test_nights_that_are_caught_up_take_each_its_own_in_any_order(
+    pipeline: Pipeline, test_images: np.ndarray, order: tuple[int, ...]
+) -> None:
+    image = encoded(test_images[0])
+    for days in (3, 2, 1):
+        drop(pipeline, {f"{days}.png": image}, days_ago(days))
+        create_run_for_test(pipeline.instance, "batch_inference", tags={PARTITION: days_ago(days)})
+    drop(pipeline, {"older.png": image})
+    found = {days: files(pipeline, days_ago(days)) for days in order}
+    assert found == {3: ["3.png", "older.png"], 2: ["2.png"], 1: ["1.png"]}
+
+
+def test_a_night_that_is_not_over_takes_everything_that_waits(pipeline: Pipeline, test_images: np.ndarray) -> None:
+    """A person has asked for it, who dropped files now, or moved there with the dates that they had."""
+    image = encoded(test_images[0])
+    create_run_for_test(pipeline.instance, "batch_inference", tags={PARTITION: days_ago(2)})
+    for name, night in (("now.png", days_ago(0)), ("missed.png", days_ago(2)), ("old.png", NIGHT)):
+        drop(pipeline, {name: image}, night)
+    (pipeline.inbox / "now.png").touch()
+    drop(pipeline, {"wrong clock.png": image}, days_ago(-400))
+    assert files(pipeline, days_ago(0)) == ["missed.png", "now.png", "old.png", "wrong clock.png"]
 
 
 def test_rows_name_the_decision_that_was_in_force(pipeline: Pipeline, test_images: np.ndarray) -> None:
