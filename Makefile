@@ -41,10 +41,10 @@ rehearsal: $(READY) ## Production on this machine: S3, Postgres, MLflow, a stand
 	@$(BIN)/python tests/rehearsal.py
 
 test: $(READY) ## The quick tests.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-all: $(READY) ## All tests, the slow ones too.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 -m ""
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m ""
 
 check: $(READY) ## Format, lint, types.
 	$(BIN)/ruff format --check .
