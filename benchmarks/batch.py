@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Row, mnist, seconds, spread
-from mnist_pipeline.inbox import Inbox, Scorer, score_all, write_tables
+from mnist_pipeline.inbox.mailbox import Inbox
+from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
 from mnist_pipeline.ml.artifacts import pack
 from mnist_pipeline.ml.config import configure
 from mnist_pipeline.ml.predictor import BATCH, ONNX, Predictor
 from mnist_pipeline.ml.training import train
 from mnist_pipeline.samples import write_samples
-from mnist_pipeline.shelves import DiskShelf
+from mnist_pipeline.storage.shelves import DiskShelf
 
 ARRAY_IMAGES, FILES, TIMES = 200_000, 10_000, 5
 

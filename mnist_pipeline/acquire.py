@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from mnist_pipeline.ml.digits import DigitData, Preparation
 from mnist_pipeline.ml.published import PUBLISHED
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.s3_requests import Place
 
 Dataset = Literal["auto", "mnist", "fashion_mnist", "kmnist", "qmnist", "embedded", "images", "idx"]
 DATASETS: tuple[str, ...] = get_args(Dataset)
@@ -80,9 +80,9 @@ class DigitSource:
 
     def _load_from_s3(self, place: Place, log: logging.Logger) -> DigitData:
         """As from a folder, which is brought up to date first; whatever is said names the bucket instead."""
-        from mnist_pipeline.mirror import mirrored
         from mnist_pipeline.ml.idx import BadIdx
         from mnist_pipeline.ml.sources import BadSource
+        from mnist_pipeline.storage.mirror import mirrored
 
         with mirrored(place, self.downloads / "s3", log) as folder:
 

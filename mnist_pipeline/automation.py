@@ -1,6 +1,6 @@
 """Jobs, the named selections that people and schedules launch; the nightly schedule; the automation conditions' sensor.
 
-Not here: when an asset is out of date (`assets/conditions.py`), and the other sensors (`triggers.py`, `healing.py`).
+Not here: when an asset is out of date (`assets/conditions.py`), and the other sensors (`sensors/`).
 """
 
 import warnings

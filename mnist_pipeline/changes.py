@@ -7,9 +7,9 @@ import hashlib
 import os
 from pathlib import Path
 
-from mnist_pipeline.blobs import StoreUnavailable
-from mnist_pipeline.dropped import is_meant
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.inbox.dropped import is_meant
+from mnist_pipeline.storage.blobs import StoreUnavailable
+from mnist_pipeline.storage.s3_requests import Place
 
 Files = dict[str, tuple[int, int | str]]
 CONTENT_LIMIT = 16 << 30  # bytes; beyond, a tick would take longer than a sensor may, so sizes and dates stand in

@@ -8,11 +8,11 @@ import dagster as dg
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
-from mnist_pipeline.delivery import mlflow_delivery
-from mnist_pipeline.healing import heal_nights
 from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
-from mnist_pipeline.triggers import new_images, new_training_data
-from mnist_pipeline.watching import watching_sensors
+from mnist_pipeline.sensors.delivery import mlflow_delivery
+from mnist_pipeline.sensors.healing import heal_nights
+from mnist_pipeline.sensors.triggers import new_images, new_training_data
+from mnist_pipeline.sensors.watching import watching_sensors
 
 RESOURCES = {"dev": dev_resources, "prod": prod_resources}
 

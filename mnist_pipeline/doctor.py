@@ -18,10 +18,10 @@ from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin
 from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 
 from mnist_pipeline.alerts import CURES, SlackAlerter
-from mnist_pipeline.blobs import BlobExists
 from mnist_pipeline.changes import listing
 from mnist_pipeline.redaction import Redaction
 from mnist_pipeline.resources import PROJECT, nightly_run, state_folder
+from mnist_pipeline.storage.blobs import BlobExists
 from mnist_pipeline.tracking import is_server, without_login
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import dagster as dg
 
 from mnist_pipeline.ml.digits import DigitData, from_tensors, to_tensors
 from mnist_pipeline.retries import retried
-from mnist_pipeline.shelves import Missing, Shelf
-from mnist_pipeline.storage import shelf_at
+from mnist_pipeline.storage.locations import shelf_at
+from mnist_pipeline.storage.shelves import Missing, Shelf
 
 
 class NotMaterialized(dg.DagsterError):

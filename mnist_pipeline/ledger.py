@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from mnist_pipeline.blobs import BlobExists, BlobStore
-from mnist_pipeline.sealed import seal, sha256, unseal
+from mnist_pipeline.storage.blobs import BlobExists, BlobStore
+from mnist_pipeline.storage.sealed import seal, sha256, unseal
 
 Strategy = Literal["quality", "manual", "force", "rollback"]
 Outcome = Literal["deployed", "kept"]

@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_pipeline.blobs import BlobExists, BlobMissing, BlobStore, check_part
-from mnist_pipeline.sealed import now, seal, sha256, unseal
+from mnist_pipeline.storage.blobs import BlobExists, BlobMissing, BlobStore, check_part
+from mnist_pipeline.storage.sealed import now, seal, sha256, unseal
 
 LABEL = re.compile(r"[a-z0-9][a-z0-9.-]{0,150}")
 CARD = "card.json"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from mnist_pipeline.shelves import Shelf
+from mnist_pipeline.storage.shelves import Shelf
 
 
 @dataclass(frozen=True)

@@ -14,21 +14,21 @@ import dagster as dg
 
 from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.alerts import TIMEOUT_S, Alerter, Heartbeat, LogAlerter, NoHeartbeat, SlackAlerter, UrlHeartbeat
-from mnist_pipeline.courier import Order, follow
+from mnist_pipeline.experiments.courier import Order, follow
+from mnist_pipeline.experiments.spool import RunFacts, Spool, now_ms
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
 from mnist_pipeline.redaction import Redaction
-from mnist_pipeline.s3_requests import Place
-from mnist_pipeline.shelves import Shelf
-from mnist_pipeline.spool import RunFacts, Spool, now_ms
-from mnist_pipeline.storage import BadLocation, blobs_at, place_at, shelf_at
+from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at, shelf_at
+from mnist_pipeline.storage.s3_requests import Place
+from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.store import ModelStore
 from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
 
 if TYPE_CHECKING:
-    from mnist_pipeline.inbox import Mailbox
+    from mnist_pipeline.inbox.mailbox import Mailbox
 
 PROJECT = Path(__file__).resolve().parents[1]
 REQUIRED = {
@@ -105,7 +105,7 @@ class Mail(dg.ConfigurableResource):
 
     def open(self) -> "Mailbox":
         """The inbox; nothing is read or moved yet."""
-        from mnist_pipeline.inbox_s3 import inbox_at
+        from mnist_pipeline.inbox.bucket import inbox_at
 
         return inbox_at(place_at(self.inbox, self.endpoint), self.settle_s)
 

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import dagster as dg
 
 from mnist_pipeline.acquire import SourceUnreachable
-from mnist_pipeline.blobs import StoreUnreachable
+from mnist_pipeline.storage.blobs import StoreUnreachable
 
 PASSES_BY_ITSELF = (StoreUnreachable, SourceUnreachable, ConnectionError, TimeoutError)
 RETRIES = 3

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_pipeline.blobs import BlobExists, check_part
 from mnist_pipeline.ledger import CorruptLedger, Decision, Ledger, LostRace, Outcome, Strategy
 from mnist_pipeline.model_versions import CARD, Card, CorruptVersion, UnknownVersion, Versions, corrupt
-from mnist_pipeline.sealed import canonical, now, read_canonical, sha256
+from mnist_pipeline.storage.blobs import BlobExists, check_part
+from mnist_pipeline.storage.sealed import canonical, now, read_canonical, sha256
 
 __all__ = [
     "Card",

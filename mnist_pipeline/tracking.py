@@ -1,7 +1,7 @@
 """Tracking: what a run records for MLflow. A step never talks to MLflow, so it neither waits for it nor fails with it.
 
 Here: the tracker that records into the spool, the one that does nothing, and the addresses of MLflow's pages.
-Not here: the spool (`spool.py`), and who sends it and how (`courier.py`, `mlflow_sender.py`).
+Not here: the spool (`spool.py`), and who sends it and how (`courier.py`, `experiments/sender.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from mnist_pipeline.spool import Record, RunFacts, Spool, now_ms, ordered_name
+from mnist_pipeline.experiments.spool import Record, RunFacts, Spool, now_ms, ordered_name
 
 LONGEST_VALUE = 5_000  # characters of a tag or parameter that every MLflow store takes
 LOCAL_UI = "http://127.0.0.1:5000"  # where `make mlflow` shows a store that is no server

@@ -12,7 +12,7 @@ from fault_table import HEAD
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
 from s3_server import CREDENTIALS, Proxy, moto_server, new_bucket, proxy_before
 
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.s3_requests import Place
 
 # Two workers with a thread for each core would have them wait for each other; set before torch is imported anywhere.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

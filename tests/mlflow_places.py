@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mnist_pipeline.courier import Order, Report
-from mnist_pipeline.mlflow_sender import Sender
-from mnist_pipeline.refused import Refused
-from mnist_pipeline.spool import RunFacts, Spool
+from mnist_pipeline.experiments.courier import Order, Report
+from mnist_pipeline.experiments.refused import Refused
+from mnist_pipeline.experiments.sender import Sender
+from mnist_pipeline.experiments.spool import RunFacts, Spool
 from mnist_pipeline.tracking import Pages, SpoolTracker
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.s3_requests import Place
 
 CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",

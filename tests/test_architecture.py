@@ -26,28 +26,26 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *("acquire", "blobs", "inbox", "ledger", "model_versions", "production", "samples", "sealed", "store"),
-            *("tracking", "alerts", "redaction", "shelves", "storage"),
-            *("s3", "s3_requests", "s3_errors", "inbox_s3", "mirror", "changes", "dropped", "nights"),
-            *("spool", "refused", "courier", "mlflow_sender", "mlflow_runs", "mlflow_registry", "mlflow_answers"),
+            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store"),
+            *("storage", "inbox", "experiments", "experiments.sender", "tracking", "alerts", "redaction"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "healing", "triggers", "findings", "health", "telling", "watching", "delivery"}),
+    ("automation", {"automation", "sensors"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run", "doctor", "experiments"}),
+    ("ways in", {"run", "doctor", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
-    *("assets", "automation", "healing", "triggers", "watching", "compute_logs", "console", "definitions"),
-    *("files", "pictures", "resources", "retries", "run", "doctor", "delivery", "experiments"),
-    *("findings", "health", "telling"),
+    *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "files", "pictures"),
+    *("resources", "retries", "run", "doctor", "experiments.__main__"),
 }
 READS_THE_ENVIRONMENT = {
-    *("resources", "definitions", "run", "doctor", "experiments"),
-    "mlflow_sender",  # changes its own only: mlflow's limits can be set in no other way
+    *("resources", "definitions", "run", "doctor", "experiments.__main__"),
+    "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
+BY_ITSELF = {"experiments.__main__", "experiments.sender"}  # of a package, what may do more than the rest of it
 FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
     *("requests", "httpx", "urllib", "urllib3", "http", "aiohttp", "starlette", "fastapi", "uvicorn", "socket"),
@@ -92,8 +90,9 @@ def at_load_only(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def part_of(module: str) -> str:
-    """The name under which a module stands in the tables above: "assets", "store"."""
-    return module.partition(".")[2].partition(".")[0]
+    """The name under which a module stands in the tables above: "assets", "store", "experiments.sender"."""
+    name = module.partition(".")[2]
+    return name if name in BY_ITSELF else name.partition(".")[0]
 
 
 def layer(module: str) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mnist_pipeline.blobs import StoreUnavailable
 from mnist_pipeline.changes import content_digest, listing, signature
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.blobs import StoreUnavailable
+from mnist_pipeline.storage.s3_requests import Place
 
 
 @pytest.fixture

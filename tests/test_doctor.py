@@ -24,9 +24,9 @@ from slack_stand_in import SlackStandIn, slack_stand_in
 
 from mnist_pipeline import doctor
 from mnist_pipeline.doctor import Finding, examine
+from mnist_pipeline.experiments.spool import RunFacts
 from mnist_pipeline.resources import dev_resources
-from mnist_pipeline.s3_requests import Place
-from mnist_pipeline.spool import RunFacts
+from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.tracking import SpoolTracker
 
 ELSEWHERE = ("daemon",)  # what a test's own process does not have

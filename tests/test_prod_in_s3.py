@@ -15,8 +15,8 @@ from s3_server import new_bucket, put_long_ago
 
 from mnist_pipeline.ml import idx, sources
 from mnist_pipeline.run import _fill_inbox
-from mnist_pipeline.s3_requests import Place
-from mnist_pipeline.shelves import Shelf
+from mnist_pipeline.storage.s3_requests import Place
+from mnist_pipeline.storage.shelves import Shelf
 
 pytestmark = pytest.mark.slow
 DAY_OF_NIGHT = datetime.fromisoformat(f"{NIGHT}T00:00+00:00")

@@ -9,7 +9,7 @@ from pipelines import PROD
 
 from mnist_pipeline.acquire import DATASETS, SourceUnavailable
 from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.s3_requests import Place
 
 
 def test_everything_lies_under_one_state_folder(tmp_path: Path) -> None:

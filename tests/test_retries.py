@@ -12,10 +12,10 @@ import pytest
 
 from mnist_pipeline import retries
 from mnist_pipeline.acquire import SourceUnavailable, SourceUnreachable
-from mnist_pipeline.blobs import StoreUnavailable, StoreUnreachable
 from mnist_pipeline.files import AssetFiles
 from mnist_pipeline.retries import RETRIES, retrying, wait_s
-from mnist_pipeline.shelves import DiskShelf
+from mnist_pipeline.storage.blobs import StoreUnavailable, StoreUnreachable
+from mnist_pipeline.storage.shelves import DiskShelf
 
 PASSES = (StoreUnreachable("away"), SourceUnreachable("away"), ConnectionResetError("reset"), TimeoutError("late"))
 STAYS = (ValueError("a bug"), StoreUnavailable("disk full"), SourceUnavailable("md5"), KeyError("a bug"))

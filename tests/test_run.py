@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from pipelines import ROOT, TINY, call, instance_of
 
-from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.run import main
+from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
 
 CONFIG = str({**TINY, "min_steps": 120}).replace("'", '"')

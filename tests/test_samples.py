@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from digit_files import strokes
 
-from mnist_pipeline.inbox import Inbox
+from mnist_pipeline.inbox.mailbox import Inbox
 from mnist_pipeline.ml.images import read_image
 from mnist_pipeline.samples import write_samples
 

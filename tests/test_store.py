@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from test_blobs import MemoryBlobs, environment
+from memory_blobs import MemoryBlobs, environment
 
-from mnist_pipeline.blobs import BadKey, BlobExists, BlobMissing, BlobStore, DiskBlobs, StoreUnavailable
-from mnist_pipeline.s3 import S3Blobs
-from mnist_pipeline.sealed import canonical, read_canonical, seal, sha256
+from mnist_pipeline.storage.blobs import BadKey, BlobExists, BlobMissing, BlobStore, DiskBlobs, StoreUnavailable
+from mnist_pipeline.storage.s3 import S3Blobs
+from mnist_pipeline.storage.sealed import canonical, read_canonical, seal, sha256
 from mnist_pipeline.store import (
     Card,
     CorruptLedger,

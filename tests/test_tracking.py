@@ -11,9 +11,9 @@ from typing import ClassVar
 import pytest
 from mlflow_places import RUN, Place
 
-from mnist_pipeline.blobs import StoreUnavailable
-from mnist_pipeline.shelves import DiskShelf
-from mnist_pipeline.spool import Spool, ordered_name
+from mnist_pipeline.experiments.spool import Spool, ordered_name
+from mnist_pipeline.storage.blobs import StoreUnavailable
+from mnist_pipeline.storage.shelves import DiskShelf
 from mnist_pipeline.tracking import NoTracker, Pages, experiment_key, without_login
 
 

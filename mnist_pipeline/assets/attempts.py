@@ -1,6 +1,6 @@
 """What has been tried for the nights, and what came of it, read from Dagster's runs and events.
 
-Not here: when a night is asked for again (`healing.py`), which files it takes (`inbox.py`).
+Not here: when a night is asked for again (`sensors/healing.py`), which files it takes (`inbox/mailbox.py`).
 """
 
 from collections.abc import Sequence

@@ -36,7 +36,7 @@ class SplitConfig(dg.Config):
     kinds={"numpy"},
     code_version=code_version(
         "acquire.py",
-        "mirror.py",
+        "storage/mirror.py",
         "ml/decoding.py",
         "ml/digits.py",
         "ml/idx.py",

@@ -17,7 +17,7 @@ from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retried
-from mnist_pipeline.sealed import canonical, sha256
+from mnist_pipeline.storage.sealed import canonical, sha256
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
 
 ChosenStrategy: Any = choice(Strategy, "Strategy")

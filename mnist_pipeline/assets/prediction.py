@@ -21,11 +21,12 @@ from mnist_pipeline.retries import retrying
 if TYPE_CHECKING:
     import numpy as np
 
-    from mnist_pipeline.inbox import Mailbox, Scorer, Tally
+    from mnist_pipeline.inbox.mailbox import Mailbox
+    from mnist_pipeline.inbox.scoring import Scorer, Tally
     from mnist_pipeline.production import Production
 
 CODE = code_version(
-    *("inbox.py", "inbox_s3.py"),
+    *("inbox/mailbox.py", "inbox/bucket.py", "inbox/scoring.py"),
     *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py"),
 )
 FIRST_NIGHT = "2026-01-01"
@@ -75,7 +76,7 @@ def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
 def _predict_night(
     context: dg.AssetExecutionContext, nightly: NightlyRun, models: Models, mail: Mail, tracking: Tracking
 ) -> dg.MaterializeResult[None]:
-    from mnist_pipeline.inbox import score_all, write_tables
+    from mnist_pipeline.inbox.scoring import score_all, write_tables
     from mnist_pipeline.production import load_production
 
     night, production = context.partition_key, load_production(models.open())
@@ -115,7 +116,7 @@ def _claimed(instance: dg.DagsterInstance, nightly: NightlyRun, night: str, inbo
 
     A night that is not over was asked for by a person, who wants to see everything that waits.
     """
-    from mnist_pipeline.inbox import Span
+    from mnist_pipeline.inbox.mailbox import Span
 
     now, end = datetime.now(timezone.utc), nightly.end(night)
     over = now >= end
@@ -176,7 +177,7 @@ def digit_predictions(
 
 
 def _scorer(production: "Production") -> "Scorer":
-    from mnist_pipeline.inbox import Scorer
+    from mnist_pipeline.inbox.scoring import Scorer
 
     card = production.card
     preparation, number = preparation_named(card.preparation), production.decision.number

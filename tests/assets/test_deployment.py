@@ -21,7 +21,6 @@ from mnist_pipeline.assets.deployment import (
     production_digit_classifier,
 )
 from mnist_pipeline.assets.evaluation import model_evaluation
-from mnist_pipeline.blobs import BadKey, DiskBlobs
 from mnist_pipeline.ledger import Decision, Strategy
 from mnist_pipeline.ml.artifacts import WEIGHTS
 from mnist_pipeline.ml.digits import DigitData
@@ -29,6 +28,7 @@ from mnist_pipeline.ml.gate import WrongEvidence
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import GOLDEN, ONNX, WrongAnswers
 from mnist_pipeline.resources import Models
+from mnist_pipeline.storage.blobs import BadKey, DiskBlobs
 from mnist_pipeline.store import CorruptReport, CorruptVersion, LostRace, ModelStore, UnknownVersion
 
 

@@ -11,10 +11,10 @@ import pytest
 from pipelines import Pipeline, metadata
 
 from mnist_pipeline import retries
-from mnist_pipeline.blobs import DiskBlobs, StoreUnreachable
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.resources import Models
-from mnist_pipeline.shelves import DiskShelf, Shelf
+from mnist_pipeline.storage.blobs import DiskBlobs, StoreUnreachable
+from mnist_pipeline.storage.shelves import DiskShelf, Shelf
 from mnist_pipeline.store import ModelStore
 
 ASSET = "production_digit_classifier"

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 from pipelines import PROD, Pipeline
 from s3_server import CREDENTIALS, new_bucket
 
-from mnist_pipeline.inbox_s3 import JOURNAL, Claim
-from mnist_pipeline.s3_requests import Entry, Place
+from mnist_pipeline.inbox.bucket import JOURNAL, Claim
+from mnist_pipeline.storage.s3_requests import Entry, Place
 
 PREFIX = "team/digits"
 

@@ -12,9 +12,9 @@ from digit_files import idx_contents, write_idx
 from pipelines import ROOT, instance_of
 from processes import Process, daemon, wait
 
-from mnist_pipeline.blobs import DiskBlobs
 from mnist_pipeline.ml.digits import LabeledImages
 from mnist_pipeline.ml.sources import read_embedded
+from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
 
 PATIENCE_S = 420.0

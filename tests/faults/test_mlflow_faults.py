@@ -25,7 +25,7 @@ from pipelines import ROOT, TINY, instance_of
 from processes import Process
 
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.delivery import mlflow_delivery
+from mnist_pipeline.sensors.delivery import mlflow_delivery
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*noload.*")]  # mlflow's use of SQLAlchemy
 EPOCHS = 60  # some 20 s: long enough to be met in the middle
@@ -41,7 +41,7 @@ def look(event, arguments):
         note("connects")
 
 def note(what):
-    who = "sender" if "mnist_pipeline.mlflow_sender" in sys.orig_argv else "run"
+    who = "sender" if "mnist_pipeline.experiments.sender" in sys.orig_argv else "run"
     with open(os.environ["WITNESSED"], "a") as file:
         file.write(f"{who} {what}\\n")
 
@@ -222,7 +222,7 @@ def test_a_server_that_is_of_no_use_from_the_start(server: Server, tmp_path: Pat
 def children(process: Process) -> list[int]:
     """The senders that a run has started and that live."""
     assert process.child is not None
-    command = ["pgrep", "-P", str(process.child.pid), "-f", "mnist_pipeline.mlflow_sender"]
+    command = ["pgrep", "-P", str(process.child.pid), "-f", "mnist_pipeline.experiments.sender"]
     return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()]
 
 

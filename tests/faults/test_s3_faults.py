@@ -21,8 +21,8 @@ from fault_table import Tried
 from s3_server import CREDENTIALS, Answer, Proxy, Request, new_bucket
 
 import mnist_pipeline
-from mnist_pipeline.s3 import S3Blobs
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.s3 import S3Blobs
+from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.store import ModelStore
 
 pytestmark = pytest.mark.slow
@@ -35,9 +35,9 @@ ENVIRONMENT = {"PYTHONPATH": str(Path(mnist_pipeline.__file__).parents[1]), **CR
 # retried run does: with the same content, and not decided again when it serves already.
 WORK = f"""
 import os, sys, time
-from mnist_pipeline.blobs import StoreUnreachable
-from mnist_pipeline.s3 import S3Blobs
-from mnist_pipeline.s3_requests import Place
+from mnist_pipeline.storage.blobs import StoreUnreachable
+from mnist_pipeline.storage.s3 import S3Blobs
+from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.store import ModelStore
 
 MIB = 1024**2

@@ -18,7 +18,7 @@ import pytest
 from fault_table import Tried
 
 import mnist_pipeline
-from mnist_pipeline.blobs import DiskBlobs
+from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(mnist_pipeline.__file__).par
 WORK = """
 import os, signal, sys
 from pathlib import Path
-from mnist_pipeline.blobs import DiskBlobs
+from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
 
 store = ModelStore(DiskBlobs(Path(sys.argv[1])))
@@ -145,7 +145,7 @@ def test_kill_before_each_call_of_a_step(tmp_path: Path, tried: Tried) -> None:
 FULL = """
 import sys
 from pathlib import Path
-from mnist_pipeline.blobs import DiskBlobs, StoreUnavailable
+from mnist_pipeline.storage.blobs import DiskBlobs, StoreUnavailable
 from mnist_pipeline.store import ModelStore
 
 root = Path(sys.argv[1])

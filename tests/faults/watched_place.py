@@ -3,7 +3,7 @@
 import dagster as dg
 
 from mnist_pipeline.resources import dev_resources
-from mnist_pipeline.watching import watching_sensors
+from mnist_pipeline.sensors.watching import watching_sensors
 
 
 @dg.job
