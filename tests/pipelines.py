@@ -189,6 +189,15 @@ def call(*command: str | Path, timeout: float = 300, **env: str) -> subprocess.C
     )
 
 
+def at_home(folder: Path, **env: str) -> dict[str, str]:
+    """What processes need that share a home of their own with the settings of the repository, and a state."""
+    home = folder / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
+    own = {"DAGSTER_HOME": str(home), "MNIST_PIPELINE_STATE": str(folder / "state"), "PYTHONPATH": str(ROOT)}
+    return {**own, **env}
+
+
 @contextmanager
 def instance_of(env: Mapping[str, str]) -> Iterator[dg.DagsterInstance]:
     """The persistent instance of a process that ran with this environment."""

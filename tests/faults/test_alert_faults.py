@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 from fault_table import Tried
-from pipelines import ROOT, call, instance_of
+from pipelines import at_home, call, instance_of
 from processes import Process, daemon, running, wait
 from slack_stand_in import SlackStandIn, slack_stand_in
 
@@ -24,19 +24,10 @@ def slack() -> Iterator[SlackStandIn]:
 
 @pytest.fixture
 def env(tmp_path: Path, slack: SlackStandIn) -> dict[str, str]:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    return {
-        "DAGSTER_HOME": str(home),
-        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
-        "MNIST_DATASET": "embedded",
-        "SLACK_BOT_TOKEN": "xoxb-1234-abcdefgh",
-        "SLACK_CHANNEL": "C012",
-        "SLACK_API_URL": slack.url,
-        "MNIST_HEARTBEAT_URL": slack.url,
-        "PYTHONPATH": str(ROOT),
-    }
+    sent = {"SLACK_API_URL": slack.url, "MNIST_HEARTBEAT_URL": slack.url}
+    return at_home(
+        tmp_path, MNIST_DATASET="embedded", SLACK_BOT_TOKEN="xoxb-1234-abcdefgh", SLACK_CHANNEL="C012", **sent
+    )
 
 
 @pytest.fixture

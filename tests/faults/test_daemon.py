@@ -9,7 +9,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from digit_files import idx_contents, write_idx
-from pipelines import ROOT, instance_of
+from pipelines import at_home, instance_of
 from processes import Process, daemon, wait
 
 from mnist_pipeline.ml.digits import LabeledImages
@@ -32,16 +32,7 @@ def write_digits(folder: Path, leave_out: int = 0) -> None:
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    return {
-        "DAGSTER_HOME": str(home),
-        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
-        "MNIST_DATASET": "idx",
-        "MNIST_DATA_DIR": str(tmp_path / "data"),
-        "PYTHONPATH": str(ROOT),
-    }
+    return at_home(tmp_path, MNIST_DATASET="idx", MNIST_DATA_DIR=str(tmp_path / "data"))
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from fault_table import Tried
-from pipelines import ROOT, TINY, call, instance_of
+from pipelines import TINY, at_home, call, instance_of
 from processes import Process, daemon, wait
 
 pytestmark = pytest.mark.slow
@@ -23,16 +23,7 @@ LONG = {**TINY, "epochs": 300, "min_steps": 0}  # long enough to be met in mid-s
 
 @pytest.fixture
 def env(tmp_path: Path) -> dict[str, str]:
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text())
-    return {
-        "DAGSTER_HOME": str(home),
-        "MNIST_PIPELINE_STATE": str(tmp_path / "state"),
-        "MNIST_DATASET": "embedded",
-        "MLFLOW_TRACKING_URI": "none",
-        "PYTHONPATH": str(ROOT),
-    }
+    return at_home(tmp_path, MNIST_DATASET="embedded", MLFLOW_TRACKING_URI="none")
 
 
 @pytest.fixture
