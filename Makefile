@@ -44,7 +44,7 @@ test: $(READY) ## The quick tests.
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 test-all: $(READY) ## All tests, the slow ones too.
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m ""
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m ""
 
 check: $(READY) ## Format, lint, types.
 	$(BIN)/ruff format --check .
