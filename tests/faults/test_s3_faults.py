@@ -27,7 +27,7 @@ from mnist_pipeline.store import ModelStore
 
 pytestmark = pytest.mark.slow
 ATTEMPTS = 7
-STEPS = 8  # that have to succeed while there are faults
+STEPS = 5  # that have to succeed while there are faults
 PATIENCE_S = 240.0
 ENVIRONMENT = {"PYTHONPATH": str(Path(mnist_pipeline.__file__).parents[1]), **CREDENTIALS}
 

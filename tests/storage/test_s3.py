@@ -80,6 +80,7 @@ def test_the_number_of_tries_is_a_setting(far: Place, proxy: Proxy) -> None:
     assert len(proxy.asked) == 2
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_busy_is_asked_on_when_the_quota_of_retries_is_used_up(
     blobs: S3Blobs, proxy: Proxy
 ) -> None:
