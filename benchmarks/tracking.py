@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from benchmarks.common import Row, spread
 from benchmarks.pipeline import materialize_all
 
-TIMES = 5
+TIMES = 3
 WITHOUT = "no MLflow"
 
 

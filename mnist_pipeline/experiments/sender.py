@@ -205,6 +205,7 @@ def only_one(folder: Path) -> Iterator[bool]:
 
 def main() -> int:
     """Exit status 1, with a traceback, for what waiting does not cure."""
+    os.nice(10)  # a training that goes on meanwhile has the processors first; importing mlflow alone takes 2 to 4 s
     order = Order(**json.loads(sys.stdin.readline()))
     folder = Path(order.folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -225,10 +225,15 @@ def children(process: Process) -> list[int]:
     return [int(pid) for pid in subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()]
 
 
+def ps(pid: int, column: str) -> str:
+    """What ps tells of a process; empty when it is gone."""
+    command = ["ps", "-o", f"{column}=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def has_ended(pid: int) -> bool:
     """Gone, or a zombie that nobody has asked for its exit status."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
-    return not state.strip() or state.startswith("Z")
+    return ps(pid, "stat")[:1] in ("", "Z")
 
 
 def test_a_worker_killed_in_mid_training_leaves_no_sender_behind_and_loses_no_epoch(
@@ -240,6 +245,7 @@ def test_a_worker_killed_in_mid_training_leaves_no_sender_behind_and_loses_no_ep
         wait_until(lambda: len(stage.arrived()) >= 3, 120)
         (sender,) = children(process)
         assert process.child is not None
+        assert int(ps(sender, "ni")) == int(ps(process.child.pid, "ni")) + 10  # the training has the processors first
         os.kill(process.child.pid, signal.SIGKILL)
         process.child.wait()
         logged = process.tail(1_000).count("validation loss")
