@@ -1,14 +1,16 @@
 """The whole graph by Dagster's CLI, each time in a cold process with an empty state folder; and its memory."""
 
-import fcntl
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
+import time
 from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.common import Row, child, mnist_folder, spread
+from mnist_pipeline.experiments.courier import COMMAND
 from mnist_pipeline.resources import PROJECT
 
 TIMES = 3
@@ -23,16 +25,15 @@ def materialize_all(env: dict[str, str]) -> tuple[float, float, float]:
             [*command, "--select", "*", "--partition", night],
             {**env, "MNIST_PIPELINE_STATE": state, "DAGSTER_HOME": str(PROJECT), "MNIST_PIPELINE_TIMEZONE": "UTC"},
         )
-        _let_senders_end(Path(state))
+        _let_senders_end()
         (report,) = (Path(state) / "models" / "reports").glob("*/*.json")
         return spent, peak, json.loads(report.read_text())["test"]["accuracy"]
 
 
-def _let_senders_end(state: Path) -> None:
+def _let_senders_end() -> None:
     """A run does not wait for what carries its records to MLflow; the next measurement has to."""
-    for lock in state.rglob("sender.lock"):
-        with lock.open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+    while subprocess.run(["pgrep", "-f", COMMAND[-1]], stdout=subprocess.DEVNULL, check=False).returncode == 0:
+        time.sleep(0.2)
 
 
 def run() -> list[Row]:
