@@ -13,14 +13,22 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 
 from mnist_pipeline.acquire import DATASETS, DigitSource
-from mnist_pipeline.alerts import TIMEOUT_S, Alerter, Heartbeat, LogAlerter, NoHeartbeat, SlackAlerter, UrlHeartbeat
+from mnist_pipeline.alerts.doors import (
+    TIMEOUT_S,
+    Alerter,
+    Heartbeat,
+    LogAlerter,
+    NoHeartbeat,
+    SlackAlerter,
+    UrlHeartbeat,
+)
+from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.experiments.courier import Order, follow
 from mnist_pipeline.experiments.spool import RunFacts, Spool, now_ms
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
-from mnist_pipeline.redaction import Redaction
 from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at, shelf_at
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Shelf
@@ -172,7 +180,7 @@ class Alerts(dg.ConfigurableResource):
     """Where alerts go: a Slack channel, or the log where there is no token.
 
     api_url: of Slack's API, empty for Slack's own. ui_url: of the Dagster UI, for links.
-    heartbeat_url: is asked for while all is watched, empty for nobody.
+    heartbeat_url: is asked for while all is watched and alerts get out, empty for nobody.
     """
 
     token: str

@@ -27,7 +27,7 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store"),
-            *("storage", "inbox", "experiments", "experiments.sender", "tracking", "alerts", "redaction"),
+            *("storage", "inbox", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),

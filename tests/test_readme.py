@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mnist_pipeline.acquire import DATASETS
-from mnist_pipeline.alerts import KINDS
+from mnist_pipeline.alerts.kinds import KINDS
 from mnist_pipeline.automation import JOBS
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.ml import metrics

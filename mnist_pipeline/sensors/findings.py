@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 from dagster import DagsterEventType as Type
 
-from mnist_pipeline.alerts import Alert, alert
+from mnist_pipeline.alerts.kinds import Alert, alert
 
 MATTER = {
     *(Type.STEP_FAILURE, Type.RUN_FAILURE, Type.RUN_CANCELED, Type.RUN_CANCELING),

@@ -12,7 +12,8 @@ from datetime import datetime, timezone
 
 import dagster as dg
 
-from mnist_pipeline.alerts import Alert, Alerter, batches
+from mnist_pipeline.alerts.doors import Alerter
+from mnist_pipeline.alerts.kinds import Alert, batches
 from mnist_pipeline.sensors.findings import FINISHED, PAGE, alerts_of, events_of, events_of_many
 
 TAG = "mnist_pipeline/alerted"

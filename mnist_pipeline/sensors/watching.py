@@ -2,7 +2,7 @@
 
 Each also watches the other, so that neither goes silent unnoticed; `watch` gives a sign of life to the outside.
 Here: what they remember, what is news to people, and when there is a sign of life.
-Not here: what is wrong (`health.py`), how runs are told (`telling.py`), what a message looks like (`alerts.py`).
+Not here: what is wrong (`health.py`), how runs are told (`telling.py`), what a message looks like (`alerts/`).
 """
 
 import json
@@ -13,7 +13,8 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.alerts import Alert, Alerter, AlertsUndelivered, Heartbeat, alert, batches
+from mnist_pipeline.alerts.doors import Alerter, AlertsUndelivered, Heartbeat
+from mnist_pipeline.alerts.kinds import Alert, alert, batches
 from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.resources import Alerts
 from mnist_pipeline.sensors.health import Problem, Sight, clock, held_back_since, problems, silence_of

@@ -25,7 +25,8 @@ from pipelines import BARELY, NIGHT, Pipeline
 from slack_sdk import WebClient
 from slack_stand_in import SlackStandIn, slack_stand_in
 
-from mnist_pipeline.alerts import Alert, AlertsUndelivered, SlackAlerter
+from mnist_pipeline.alerts.doors import AlertsUndelivered, SlackAlerter
+from mnist_pipeline.alerts.kinds import Alert
 from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.resources import Alerts
 from mnist_pipeline.sensors.findings import alerts_of, events_of, events_of_many

@@ -1,6 +1,6 @@
 """What must not leave the house in a message: tokens, keys and passwords, found by value and by shape.
 
-Not here: what is sent and where to (`alerts.py`).
+Not here: what is sent and where to (`messages.py`, `doors.py`).
 """
 
 from __future__ import annotations

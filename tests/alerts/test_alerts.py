@@ -14,21 +14,10 @@ from pipelines import PROD
 from slack_sdk import WebClient
 from slack_stand_in import SlackStandIn, slack_stand_in
 
-from mnist_pipeline.alerts import (
-    AT_ONCE,
-    KINDS,
-    Alert,
-    AlertsUndelivered,
-    LogAlerter,
-    SlackAlerter,
-    UrlHeartbeat,
-    alert,
-    batches,
-    digest,
-    plain,
-    single,
-)
-from mnist_pipeline.redaction import GONE, Redaction
+from mnist_pipeline.alerts.doors import AlertsUndelivered, LogAlerter, SlackAlerter, UrlHeartbeat
+from mnist_pipeline.alerts.kinds import AT_ONCE, KINDS, Alert, alert, batches
+from mnist_pipeline.alerts.messages import digest, plain, single
+from mnist_pipeline.alerts.redaction import GONE, Redaction
 from mnist_pipeline.resources import Alerts, dev_resources, prod_resources
 
 TOKEN = PROD["SLACK_BOT_TOKEN"]
