@@ -8,6 +8,7 @@ import dagster as dg
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
+from mnist_pipeline.executor import one_process
 from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
 from mnist_pipeline.sensors.delivery import mlflow_delivery
 from mnist_pipeline.sensors.healing import heal_nights
@@ -51,7 +52,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
         ],
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
-        executor=dg.in_process_executor,
+        executor=one_process,
     )
 
 

@@ -30,7 +30,7 @@ LAYERS = (
             *("storage", "inbox", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
-    ("what Dagster is told about it", {"compute_logs", "console", "files", "pictures", "retries"}),
+    ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
     ("automation", {"automation", "sensors"}),
@@ -38,7 +38,7 @@ LAYERS = (
     ("ways in", {"run", "doctor", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
-    *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "files", "pictures"),
+    *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
     *("resources", "retries", "run", "doctor", "experiments.__main__"),
 }
 READS_THE_ENVIRONMENT = {
