@@ -1,0 +1,1 @@
+"""Tables: the same habits for rows and columns."""
