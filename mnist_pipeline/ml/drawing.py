@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, GREY = "#3b6ea5", "#e08214", "#4d9a57", "#8a8a8a"
 COLORS = (BLUE, ORANGE, GREEN)
+SERIES: tuple[tuple[str, str, Any], ...] = (  # colour, marker and line: told apart without seeing colours, too
+    (BLUE, "o", "-"),
+    (ORANGE, "s", "--"),
+    (GREEN, "^", "-."),
+    ("#5b2a56", "D", ":"),
+    ("#d58bb5", "v", (0, (5, 1, 1, 1, 1, 1))),
+    ("#7a5c3e", "P", (0, (8, 2))),
+)
 WIDE = 7.5  # inches: 825 pixels, which Dagster's UI shows whole
 PALE, INK = "#e5e5e5", "#333333"  # lines that guide the eye; words that explain
 
@@ -37,7 +45,7 @@ def two_panels(width: float, height: float) -> "tuple[Figure, tuple[Axes, Axes]]
 
 def message(text: str) -> bytes:
     """A picture that says in words why there is nothing to draw."""
-    figure, axes = panel(max(4, 0.4 + _inches(text, 10)), 1)
+    figure, axes = panel(max(4, 0.4 + inches_of(text, 10)), 1)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
     return png(figure)
@@ -64,16 +72,26 @@ def labels(names: Iterable[str], longest: int = 40) -> list[str]:
     return [_shortened(_in_font(" ".join(name.split())), longest).replace("$", r"\$") for name in names]
 
 
-def fitted(name: str, inches: float, size: float) -> str:
+def fitted(name: str, inches: float, size: float, weight: str = "normal") -> str:
     """A name as by `labels`, short enough for so many inches at that font size in points."""
-    if _inches(whole := labels([name], len(name))[0], size) <= inches:
+    if inches_of(whole := labels([name], len(name))[0], size, weight) <= inches:
         return whole
     fits, wide = 1, len(name)
     while wide - fits > 1:
         middle = (fits + wide) // 2
-        narrow = _inches(labels([name], middle)[0], size) <= inches
+        narrow = inches_of(labels([name], middle)[0], size, weight) <= inches
         fits, wide = (middle, wide) if narrow else (fits, middle)
     return labels([name], fits)[0]
+
+
+def inches_of(label: str, size: float, weight: str = "normal") -> float:
+    """How wide a label, as by `labels`, is drawn at that font size in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight=weight)
+    width, _, _ = text_to_path.get_text_width_height_descent(label.replace(r"\$", "$"), font, ismath=False)
+    return width / 72
 
 
 def _shortened(name: str, longest: int) -> str:
@@ -92,14 +110,9 @@ def _known(char: str) -> bool:
     return get_font(findfont("DejaVu Sans")).get_char_index(ord(char)) != 0
 
 
-def _inches(text: str, size: float) -> float:
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    width, _, _ = text_to_path.get_text_width_height_descent(
-        text.replace(r"\$", "$"), FontProperties(size=size), ismath=False
-    )
-    return width / 72
+def looks_of(series: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
+    """Colour, marker and line of each, of models say: by the alphabet, so that pictures of the same ones agree."""
+    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(sorted(set(series)))}
 
 
 def png(figure: "Figure") -> bytes:

@@ -78,13 +78,18 @@ def category_rates(frame: "pd.DataFrame", target: "Target", names: tuple[str, st
 
 def _histograms(axes: "Axes", box: Box, column: columns.Numbers, auc: float, positive: np.ndarray) -> None:
     """One small drawing: name, AUC, the histogram of either class, where they begin and end."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Polygon
+
     there = ~np.isnan(column.values)
     facts = [] if np.isnan(auc) else [f"AUC {auc:.2f}"]
     facts += [f"{(~there).sum():,} missing"] * (not there.all())
-    axes.text(box.left, box.top, fitted(column.name, box.wide + 0.13, SMALL), fontsize=SMALL, va="top", weight="bold")
+    axes.text(
+        box.left, box.top, fitted(column.name, box.wide + 0.15, SMALL, "bold"), fontsize=SMALL, va="top", weight="bold"
+    )
     axes.text(box.left, box.top + 0.14, ", ".join(facts), fontsize=SMALL, va="top", color=INK)
     floor = box.top + box.tall - 0.14
-    axes.plot([box.left, box.left + box.wide], [floor, floor], color=GREY, lw=0.8)
+    axes.add_artist(Line2D([box.left, box.left + box.wide], [floor, floor], color=GREY, lw=0.8))
     if not there.any():
         return
     bins = columns.bins_of(column.finite)
@@ -93,7 +98,8 @@ def _histograms(axes: "Axes", box: Box, column: columns.Numbers, auc: float, pos
     height = (floor - box.top - 0.3) / max(share.max() for share in shares)
     for share, color in zip(shares, (BLUE, ORANGE), strict=True):
         y = np.concatenate([[0], np.repeat(share, 2), [0]])
-        axes.fill(x, floor - height * y, facecolor=(color, 0.35), edgecolor=color, lw=1)
+        outline = np.column_stack([x, floor - height * y])
+        axes.add_artist(Polygon(outline, facecolor=(color, 0.35), edgecolor=color, lw=1))
     _ends(axes, box, floor, bins, column.finite)
 
 
@@ -131,21 +137,25 @@ def _stacked(lines: Sequence[int], top: float) -> list[Box]:
 
 def _bars(axes: "Axes", box: Box, column: categories.Categories, whole: float) -> None:
     """One column's categories: a bar each, its interval, and a line for the share of all rows."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+
     v = f"V {categories.association(column.rates):.2f}"
-    axes.text(box.left, box.top, f"{fitted(column.name, box.wide - 1, 8)}   {v}", fontsize=8, weight="bold")
+    axes.text(box.left, box.top, f"{fitted(column.name, box.wide - 1, 8, 'bold')}   {v}", fontsize=8, weight="bold")
     zero, wide, top = box.left + 0.4 * box.wide, 0.33 * box.wide, box.top + 0.2
     for i, rate in enumerate(column.rates):
         y = top + LINE * i
         style = "normal" if rate.stands_for == 1 else "italic"
         name = fitted(rate.name, 0.38 * box.wide, SMALL)
         axes.text(zero - 0.06, y, name, fontsize=SMALL, ha="right", va="center", style=style)
-        axes.barh(y, wide * rate.share, 0.7 * LINE, left=zero, color=BLUE if rate.stands_for == 1 else GREY)
+        color = BLUE if rate.stands_for == 1 else GREY
+        axes.add_artist(Rectangle((zero, y - 0.35 * LINE), wide * rate.share, 0.7 * LINE, color=color))
         low, high = wilson_interval(rate.positive, rate.rows)
-        axes.plot([zero + wide * low, zero + wide * high], [y, y], color=INK, lw=0.8)
+        axes.add_artist(Line2D([zero + wide * low, zero + wide * high], [y, y], color=INK, lw=0.8))
         said = f"{rate.share:.1%} of {rate.rows:,}"
         axes.text(zero + wide + 0.06, y, said, fontsize=SMALL, va="center", color=INK)
     line = zero + wide * whole
-    axes.plot([line, line], [top - LINE / 2, y + LINE / 2], color=ORANGE, lw=1)
+    axes.add_artist(Line2D([line, line], [top - LINE / 2, y + LINE / 2], color=ORANGE, lw=1))
 
 
 def _legend(figure: "Figure", entries: Sequence[tuple[str, str]]) -> None:
