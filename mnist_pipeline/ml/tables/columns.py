@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW = 20  # values, of which none is left out of a picture
+
 
 class Numbers(NamedTuple):
     """A numeric column: float64, NaN where there is no finite number."""
@@ -100,8 +102,9 @@ def bins_of(values: np.ndarray, most: int = 24) -> Bins:
     Whole numbers of a small range get a bin each; a long tail of positive numbers is drawn in logarithms.
     values: finite, not empty.
     """
-    first, low, middle, high, last = np.percentile(values, (0, 1, 50, 99, 100))
-    if low == high or last - first <= 1.5 * (high - low):
+    first, middle, last = np.percentile(values, (0, 50, 100))
+    low, high = np.percentile(values, 1, method="higher"), np.percentile(values, 99, method="lower")
+    if len(values) < FEW or low >= high or last - first <= 1.5 * (high - low):
         low, high = first, last
     logarithmic = low > 0 and high >= 100 * low and middle - low < 0.1 * (high - low)
     if high - low < most and (values == np.round(values)).all():
