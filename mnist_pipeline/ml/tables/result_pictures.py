@@ -88,7 +88,7 @@ def confusions(counts: Mapping[str, Sequence[Sequence[int]]], names: tuple[str, 
     if not counts:
         return message("No model: nothing to show.")
     across = min(4, len(counts))
-    wide, top, tall, left = 1.5, 0.15, 1.85, 1.2
+    wide, top, tall, left = 1.55, 0.15, 1.85, 1.2
     figure, axes = sheet(max(4.0, left + across * wide + 0.1), top + -(-len(counts) // across) * tall + 0.2)
     for i, (model, matrix) in enumerate(counts.items()):
         corner = left + i % across * wide, top + i // across * tall + 0.2
