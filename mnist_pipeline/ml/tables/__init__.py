@@ -1,1 +1,1 @@
-"""Tables: the same habits for rows and columns."""
+"""Tables: from the description of a task to validated rows, fitted models and their comparison. No Dagster."""
