@@ -94,11 +94,12 @@ def summary_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def results(found: "Compared", task: TableTask) -> dict[str, bytes]:
     """The pictures of a comparison, as PNG."""
+    from mnist_pipeline.ml.tables import comparison_pictures
     from mnist_pipeline.ml.tables import result_pictures as draw
 
     best = found.rows[0]["model"]
     return {
-        "leaderboard": draw.leaderboard(found.rows, "ROC-AUC"),
+        "leaderboard": comparison_pictures.leaderboard(found.rows, "ROC-AUC"),
         "curves": draw.curves(found.answers),
         "confusions": draw.confusions(found.confusions, task.target.names),
         "importances": draw.importances(found.importances[best], f"What {best} looks at"),
@@ -113,9 +114,9 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def datasets(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """Datasets side by side, as PNG."""
-    from mnist_pipeline.ml.tables import result_pictures as draw
+    from mnist_pipeline.ml.tables.comparison_pictures import datasets_side_by_side
 
-    return {"datasets": draw.datasets_side_by_side(rows, "ROC-AUC")}
+    return {"datasets": datasets_side_by_side([{**row, "dataset": row["partition"]} for row in rows], "ROC-AUC")}
 
 
 def datasets_table(comparisons: Mapping[str, Any]) -> dict[str, Any]:
