@@ -7,6 +7,7 @@ import warnings
 
 import dagster as dg
 
+from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
 
 TICK_S = 30  # seconds between two looks; four stages, so a new data set is in production after about three minutes
@@ -37,7 +38,13 @@ full_pipeline = dg.define_asset_job(
     dg.AssetSelection.groups("data", "model", "evaluation", "deployment", "prediction"),
     description="Everything, from data to predictions.",
 )
-JOBS = [training, deployment, make_model, batch_inference, full_pipeline]
+TABLES = {
+    task.name: dg.define_asset_job(
+        task.name, dg.AssetSelection.groups(task.name), description=f"Everything of the table {task.name}."
+    )
+    for task in TASKS
+}
+JOBS = [training, deployment, make_model, batch_inference, full_pipeline, *TABLES.values()]
 
 with warnings.catch_warnings():
     # use_user_code_server, without which a condition of one's own cannot be evaluated, is in beta

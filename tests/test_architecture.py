@@ -45,7 +45,11 @@ READS_THE_ENVIRONMENT = {
     *("resources", "definitions", "run", "doctor", "datasets.__main__", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
-BY_ITSELF = {"datasets.__main__", "experiments.__main__", "experiments.sender"}  # of a package, what may do more than the rest of it
+BY_ITSELF = {
+    "datasets.__main__",
+    "experiments.__main__",
+    "experiments.sender",
+}  # of a package, what may do more than the rest of it
 FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
     *("requests", "httpx", "urllib", "urllib3", "http", "aiohttp", "starlette", "fastapi", "uvicorn", "socket"),

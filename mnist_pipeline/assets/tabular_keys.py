@@ -40,6 +40,7 @@ def placed(task: TableTask, name: str, *kinds: str) -> dict[str, Any]:
 
 
 def input_of(task: TableTask, name: str, **metadata: Any) -> dg.AssetIn:
+    """An asset of the same task as an input. metadata: for the IO manager."""
     return dg.AssetIn(key=[task.name, name], metadata=metadata)
 
 

@@ -35,6 +35,7 @@ def model_code(task: TableTask, model: str) -> str:
 
 
 def models_of(task: TableTask) -> dg.AssetsDefinition:
+    """The four models, as one asset definition of which any may be selected."""
     ModelsConfig: Any = _models_config(task)
 
     @dg.multi_asset(

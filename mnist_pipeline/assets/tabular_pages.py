@@ -93,7 +93,6 @@ def summary_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def results(found: "Compared", task: TableTask) -> dict[str, bytes]:
     """The pictures of a comparison, as PNG."""
-    from mnist_pipeline.ml.tables import comparison_pictures
     from mnist_pipeline.ml.tables import result_pictures as draw
     from mnist_pipeline.ml.tables.comparison_pictures import leaderboard
 

@@ -22,6 +22,7 @@ COMPARING = ("comparing", "ranking", "scores", "artifacts", "result_pictures", "
 
 
 def comparison_of(task: TableTask) -> dg.AssetsDefinition:
+    """The models of one dataset, side by side."""
     beats_guessing = dg.AssetCheckSpec(
         "best_beats_guessing",
         asset=[task.name, "comparison"],
@@ -91,6 +92,8 @@ def _learned(store: ModelStore, value: Mapping[str, str], data: str, name: str) 
 
 
 def dataset_comparison_of(task: TableTask) -> dg.AssetsDefinition:
+    """The datasets of a task, side by side."""
+
     @dg.asset(
         **{**placed(task, "dataset_comparison", "matplotlib"), "partitions_def": None},
         ins={"comparisons": input_of(task, "comparison", **{ALL_THERE_ARE: True})},

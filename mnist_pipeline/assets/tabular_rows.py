@@ -66,6 +66,7 @@ class SampleConfig(dg.Config):
 
 
 def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
+    """The rows of a dataset, checked."""
     ends_whole = dg.AssetCheckSpec(
         "file_ends_whole",
         asset=[task.name, "raw_data"],
@@ -105,6 +106,8 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
 
 
 def prepared_data_of(task: TableTask) -> dg.AssetsDefinition:
+    """What models may see of the rows."""
+
     @dg.asset(
         **placed(task, "prepared_data", "pandas"),
         dagster_type=TABLE,
@@ -125,6 +128,8 @@ def prepared_data_of(task: TableTask) -> dg.AssetsDefinition:
 
 
 def eda_summary_of(task: TableTask) -> dg.AssetsDefinition:
+    """The exploration, in numbers and pictures."""
+
     @dg.asset(
         **placed(task, "eda_summary", "pandas", "matplotlib"),
         ins={"raw_data": input_of(task, "raw_data")},
@@ -154,6 +159,7 @@ def eda_summary_of(task: TableTask) -> dg.AssetsDefinition:
 
 
 def parts_of(task: TableTask) -> dg.AssetsDefinition:
+    """train_test, or train_validation_test."""
     nothing_leaks = dg.AssetCheckSpec(
         "nothing_leaks",
         asset=[task.name, split_name(task)],

@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.automation import TICK_S
+from mnist_pipeline.automation import TABLES, TICK_S
 from mnist_pipeline.datasets.files import EMBEDDED, Dataset, Datasets, content_of
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.resources import Tables
@@ -28,7 +28,7 @@ def new_tables(task: TableTask) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"new_{task.name}_data",
-        asset_selection=dg.AssetSelection.groups(task.name),
+        job=TABLES[task.name],
         minimum_interval_seconds=TICK_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"A CSV file that is dropped becomes a dataset of {task.name}, and the pipeline runs on it.",
