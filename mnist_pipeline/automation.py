@@ -7,6 +7,7 @@ import warnings
 
 import dagster as dg
 
+from mnist_pipeline.jobs.tuning import tuning
 from mnist_pipeline.nights import NightlyRun
 
 TICK_S = 30  # seconds between two looks; four stages, so a new data set is in production after about three minutes
@@ -37,7 +38,7 @@ full_pipeline = dg.define_asset_job(
     dg.AssetSelection.groups("data", "model", "evaluation", "deployment", "prediction"),
     description="Everything, from data to predictions.",
 )
-JOBS = [training, deployment, make_model, batch_inference, full_pipeline]
+JOBS = [training, deployment, make_model, batch_inference, full_pipeline, tuning]
 
 with warnings.catch_warnings():
     # use_user_code_server, without which a condition of one's own cannot be evaluated, is in beta

@@ -5,6 +5,7 @@ not here but in the store: an asset hands on their names.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class AssetFiles(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Put the value, and tell where. Raises TypeError or ValueError for one that cannot be written."""
         suffix = ".safetensors" if isinstance(obj, DigitData) else ".json"
-        name = "/".join(context.get_asset_identifier()) + suffix
+        name = _name(context) + suffix
         data = _encode(obj)
         with retried(lambda: context.step_context.previous_attempt_count):
             self.shelf.put(name, data)
@@ -46,6 +47,9 @@ class AssetFiles(dg.IOManager):
             return self._loaded(context)
 
     def _loaded(self, context: dg.InputContext) -> Any:
+        if not context.has_asset_key:
+            assert context.upstream_output
+            return read_value(self.shelf, _name(context.upstream_output), f"step {context.upstream_output.step_key}")
         name, asset = "/".join(context.asset_key.path), context.asset_key.to_user_string()
         if not context.has_asset_partitions:
             return read_value(self.shelf, name, asset)
@@ -80,6 +84,13 @@ def read_digits(path: Path) -> DigitData:
     with safe_open(str(path), framework="numpy") as file:
         arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         return from_tensors(arrays, file.metadata())
+
+
+def _name(context: dg.OutputContext) -> str:
+    """Without suffix. What an op hands on is kept by run and step: steps/<run>/try_configuration.007/result."""
+    if context.has_asset_key:
+        return "/".join(context.get_asset_identifier())
+    return "/".join(["steps", *(re.sub(r"\[(.*)\]", r".\1", part) for part in context.get_identifier())])
 
 
 def _read_json(path: Path) -> Any:
