@@ -4,6 +4,7 @@ Not here: when an asset is out of date (`assets/conditions.py`), and the other s
 """
 
 import warnings
+from typing import Any
 
 import dagster as dg
 
@@ -38,7 +39,7 @@ full_pipeline = dg.define_asset_job(
     dg.AssetSelection.groups("data", "model", "evaluation", "deployment", "prediction"),
     description="Everything, from data to predictions.",
 )
-JOBS = [training, deployment, make_model, batch_inference, full_pipeline, tuning]
+JOBS: list[Any] = [training, deployment, make_model, batch_inference, full_pipeline, tuning]
 
 with warnings.catch_warnings():
     # use_user_code_server, without which a condition of one's own cannot be evaluated, is in beta

@@ -99,7 +99,8 @@ class Study:
         trial = self._open(seed).ask()
         trial.set_user_attr("run", run)
         trial.set_user_attr("step", step)
-        settings = {**base, **draw(space, trial, trial.user_attrs.get("kept", {}))}
+        drawn = draw(space, trial, trial.user_attrs.get("kept", {}))
+        settings = trial.user_attrs.get("settings") or {**base, **drawn}  # proposed ones have digits of their own
         trial.set_user_attr("settings", settings)
         return Asked(trial, settings)
 

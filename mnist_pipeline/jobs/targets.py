@@ -6,6 +6,7 @@ Not here: the search itself (`ml/tuning/`) and the job (`tuning.py`).
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Protocol
 
 from mnist_pipeline.code_versions import code_version
@@ -90,8 +91,9 @@ class Digits:
     def use(self, settings: Settings) -> str:
         preset = configure("fast").model_dump()
         short = {name: value for name, value in settings.items() if value != preset[name]}
-        config = {"ops": {DIGITS: {"config": {"preset": "fast", **short}}}}
-        return f"make run CONFIG='{json.dumps(short)}'\nor in the launchpad:\n{_yaml(config)}"
+        lines = [f"      {name}: {_scalar(value)}" for name, value in {"preset": "fast", **short}.items()]
+        launchpad = "\n".join(["ops:", f"  {DIGITS}:", "    config:", *lines])
+        return f"make run CONFIG='{json.dumps(short)}'\nor in the launchpad:\n{launchpad}"
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,11 @@ def names() -> list[str]:
     return [DIGITS, *(f"{task.name}/{kind}" for task in TASKS for kind in task.models)]
 
 
+def chosen() -> Any:
+    """An enum of them, which the launchpad offers for choosing."""
+    return Enum("Target", {name: name for name in names()}, type=str)
+
+
 def target_named(name: str, partition: str = "") -> Target:
     """Raises ValueError for a name that cannot be tuned."""
     tables = {f"{task.name}/{kind}": (task, kind) for task in TASKS for kind in task.models}
@@ -151,7 +158,7 @@ def target_named(name: str, partition: str = "") -> Target:
     return TableModel(*tables[name], partition)
 
 
-def _yaml(config: Mapping[str, Any]) -> str:
-    import yaml
-
-    return yaml.safe_dump(dict(config), sort_keys=False).rstrip()
+def _scalar(value: Any) -> str:
+    """As YAML reads it: 1e-05 would be text, 1.0e-05 is a number."""
+    text = json.dumps(value)
+    return text.replace("e", ".0e") if isinstance(value, float) and "." not in text else text

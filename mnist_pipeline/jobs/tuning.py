@@ -9,21 +9,21 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from enum import Enum
 from typing import Any
 
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.executor import some_processes
 from mnist_pipeline.files import AssetFiles
-from mnist_pipeline.jobs.targets import Settings, Target, names, target_named
-from mnist_pipeline.ml.tuning.problems import Abandoned, Problem, judge
+from mnist_pipeline.jobs.targets import DIGITS, Settings, Target, chosen, target_named
+from mnist_pipeline.ml.tuning.problems import Abandoned, Problem, Scored, judge
 from mnist_pipeline.resources import Models, Tuning
 from mnist_pipeline.retries import retrying
 from mnist_pipeline.studies import FAILED, PRUNED, SCORED, Asked, Studies, Study, Trial
 
 Values = dg.ResourceParam[AssetFiles]
-Chosen: Any = Enum("Target", {name: name for name in names()}, type=str)
+Chosen: Any = chosen()
 # What a configuration brings upon itself, so that only its trial fails. Anything else is a fault of the program, the
 # data or the machine: it fails the step.
 OWN_FAULTS = (ValueError, ArithmeticError, MemoryError, RuntimeError)
@@ -32,7 +32,7 @@ OWN_FAULTS = (ValueError, ArithmeticError, MemoryError, RuntimeError)
 class StudyConfig(dg.Config):
     """What is tuned, and for how long."""
 
-    target: Chosen = Field(Chosen(names()[0]), description="the model whose settings are searched")
+    target: Chosen = Field(Chosen(DIGITS), description="the model whose settings are searched")
     partition: str = Field("", description="of the table, where it has partitions")
     trials: int = Field(20, ge=1, le=1_000, description="configurations to try; today's is the first, if not known")
     seed: int = Field(0, ge=0, description="of the choice of configurations")
@@ -96,15 +96,13 @@ def try_configuration(
     asked = study.ask(problem.space, todo.current, seed, context.run_id, context.get_step_execution_context().step.key)
     _run(context, study, problem, asked)
     told = study.trials()[asked.number]
-    yield dg.Output({"study": todo.study, "number": told.number, "state": told.state, "reason": told.reason})
+    yield dg.Output({"plan": plan, "number": told.number, "state": told.state, "reason": told.reason})
 
 
 @dg.op
-def rank_trials(
-    context: dg.OpExecutionContext, plans: list[dict[str, Any]], tried: list[dict[str, Any]], tuning: Tuning
-) -> dict[str, Any]:
+def rank_trials(context: dg.OpExecutionContext, tried: list[dict[str, Any]], tuning: Tuning) -> dict[str, Any]:
     """All trials of the study, the best first. Fails when none of this run, or not today's, could be scored."""
-    plan = Plan(**plans[0])
+    plan = Plan(**tried[0]["plan"])
     study = tuning.studies().open(plan.study)
     broken = [f"trial {each['number']}: {each['reason']}" for each in tried if each["state"] == FAILED]
     if len(broken) == len(tried):
@@ -123,7 +121,7 @@ def rank_trials(
         }
     )
     context.log.info("\n" + table(study, plan.current))
-    return {**asdict(plan), "best": ranked[0].number, "today": today.number}
+    return {"plan": tried[0]["plan"], "best": ranked[0].number, "today": today.number}
 
 
 @dg.op(
@@ -137,30 +135,22 @@ def compare_with_current(
     context: dg.OpExecutionContext, ranked: dict[str, Any], io_manager: Values, tuning: Tuning
 ) -> Iterator[dg.Output[dict[str, Any]]]:
     """The branch: on the same images or folds, is the best better than today's configuration beyond noise?"""
-    found = dict(ranked)
-    best_number, today_number = found.pop("best"), found.pop("today")
-    plan = Plan(**found)
+    plan = Plan(**ranked["plan"])
     target = target_named(plan.target, plan.partition)
     problem = _problem(target, target.load(io_manager.shelf), plan)
-    study = tuning.studies().open(plan.study)
-    trials = study.trials()
-    best, today = trials[best_number], trials[today_number]
-    assert best.scored and today.scored
+    trials = tuning.studies().open(plan.study).trials()
+    best, today = trials[ranked["best"]], trials[ranked["today"]]
     compared = sum(trial.state in (SCORED, PRUNED) for trial in trials) - 1
-    verdict = judge(problem, best.scored, today.scored, compared)
+    verdict = judge(problem, _scored(best), _scored(today), compared)
     record = {
-        "target": plan.target,
-        "partition": plan.partition,
-        "study": plan.study,
-        "trial": best_number,
-        "measure": problem.measure,
-        "score": best.scored.score,
-        "current_score": today.scored.score,
         "reason": verdict.reason,
-        "changed": {name: value for name, value in best.settings.items() if plan.current[name] != value},
+        "measure": problem.measure,
+        "score": _score(best),
+        "current_score": _score(today),
+        "trial": best.number,
+        "changed": changes(best, plan.current),
         "settings": best.settings,
-        "fixed": plan.fixed,
-        "data_version": plan.data_version,
+        **{name: getattr(plan, name) for name in ("target", "partition", "study", "fixed", "data_version")},
         "code_version": target.code,
         "run_id": context.run_id,
     }
@@ -193,7 +183,7 @@ def tell_rank(context: dg.HookContext) -> None:
     told = context.op_output_values.get("result")
     if not told:
         return
-    study = context.resources.tuning.studies().open(told["study"])
+    study = context.resources.tuning.studies().open(told["plan"]["study"])
     ranked, number = study.ranked(), told["number"]
     if told["state"] != SCORED:
         context.log.info(f"trial {number} {told['state']}: {told['reason']}")
@@ -215,12 +205,14 @@ def close_trial(context: dg.HookContext) -> None:
             context.log.info(f"trial {number} of {study.name} is noted as failed: {reason}")
 
 
-@dg.job(description="Search better settings for a model; says whether the best found beats today's beyond noise.")
+@dg.job(
+    description="Search better settings for a model; says whether the best found beats today's beyond noise.",
+    executor_def=some_processes,
+)
 def tuning() -> None:
     """start → try, many times → rank → compare → keep or leave."""
-    plans = start_study()
-    tried = plans.map(try_configuration.with_hooks({tell_rank, close_trial}))
-    better, not_better = compare_with_current(rank_trials(plans.collect(), tried.collect()))
+    tried = start_study().map(try_configuration.with_hooks({tell_rank, close_trial}))
+    better, not_better = compare_with_current(rank_trials(tried.collect()))
     keep_configuration(better)
     leave_configuration(not_better)
 
@@ -237,10 +229,14 @@ def table(study: Study, current: Settings) -> str:
     lines = ["| rank | trial | score | seconds | changed |", "|---|---|---|---|---|"]
     for rank, trial in enumerate([*ranked, *rest], 1):
         score = f"{_score(trial):.4f}" if trial.scored else f"{trial.state}: {trial.reason}"
-        changed = {name: value for name, value in trial.settings.items() if current.get(name) != value}
-        told = ", ".join(f"{name} {_short(value)}" for name, value in changed.items()) or "nothing: today's"
+        told = ", ".join(f"{name} {value}" for name, value in changes(trial, current).items()) or "nothing: today's"
         lines.append(f"| {rank if trial.scored else '–'} | {trial.number} | {score} | {trial.seconds:.1f} | {told} |")
     return "\n".join(lines)
+
+
+def changes(trial: Trial, current: Settings) -> Settings:
+    """What a trial has set otherwise than it is today."""
+    return {name: value for name, value in trial.settings.items() if current.get(name) != value}
 
 
 def _run(context: dg.OpExecutionContext, study: Study, problem: Problem, asked: Asked) -> None:
@@ -294,13 +290,13 @@ def _close_the_dead(study: Study, context: dg.OpExecutionContext) -> None:
         context.log.warning(f"trial {number} is noted as failed: its run ended without a word")
 
 
-def _score(trial: Trial) -> float:
+def _scored(trial: Trial) -> Scored:
     assert trial.scored
-    return trial.scored.score
+    return trial.scored
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _score(trial: Trial) -> float:
+    return _scored(trial).score
 
 
 def _facts(record: dict[str, Any]) -> dict[str, Any]:

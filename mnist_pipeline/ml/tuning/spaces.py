@@ -35,8 +35,8 @@ class Floats:
         return _is_number(value) and self.low <= value <= self.high
 
     def draw(self, name: str, source: Source) -> float:
-        """One of them."""
-        return source.suggest_float(name, self.low, self.high, log=self.log)
+        """One of them, with the four digits that matter."""
+        return float(f"{source.suggest_float(name, self.low, self.high, log=self.log):.4g}")
 
 
 @dataclass(frozen=True)
