@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from mnist_pipeline.assets.tabular_keys import split_name
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.files import NotMaterialized, read_value
 from mnist_pipeline.ml.config import ModelConfig, configure
@@ -91,8 +92,7 @@ class Digits:
     def use(self, settings: Settings) -> str:
         preset = configure("fast").model_dump()
         short = {name: value for name, value in settings.items() if value != preset[name]}
-        lines = [f"      {name}: {_scalar(value)}" for name, value in {"preset": "fast", **short}.items()]
-        launchpad = "\n".join(["ops:", f"  {DIGITS}:", "    config:", *lines])
+        launchpad = _launchpad({"ops": {DIGITS: {"config": {"preset": "fast", **short}}}})
         return f"make run CONFIG='{json.dumps(short)}'\nor in the launchpad:\n{launchpad}"
 
 
@@ -116,7 +116,7 @@ class TableModel:
         return MODELS[self.kind](**{**current, **fixed}).model_dump()
 
     def load(self, shelf: Shelf) -> Any:
-        asset = f"{self.task.name}/{'_'.join(self.task.parts)}"
+        asset = f"{self.task.name}/{split_name(self.task)}"
         return read_value(shelf, f"{asset}/{self.partition}" if self.partition else asset, asset)
 
     def digest(self, value: Any) -> str:
@@ -135,7 +135,12 @@ class TableModel:
     def use(self, settings: Settings) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         line = f'"{self.kind}": {MODELS[self.kind].__name__}({given}),'
-        return f"write into the models of {self.task.name}, in mnist_pipeline/ml/tables/:\n    {line}"
+        some = {name: value for name, value in settings.items() if value is not None}
+        launchpad = _launchpad({"ops": {f"{self.task.name}_models": {"config": {self.kind: some}}}})
+        return (
+            f"write into the models of {self.task.name}, in mnist_pipeline/ml/tables/{self.task.name}.py:\n    {line}\n"
+            f"or for one run, in the launchpad:\n{launchpad}"
+        )
 
 
 def names() -> list[str]:
@@ -156,6 +161,15 @@ def target_named(name: str, partition: str = "") -> Target:
     if name not in tables:
         raise ValueError(f"{name!r} cannot be tuned; what can: {', '.join(names())}")
     return TableModel(*tables[name], partition)
+
+
+def _launchpad(config: Mapping[str, Any], indent: str = "") -> str:
+    """As YAML, a line a setting."""
+    lines = []
+    for name, value in config.items():
+        inner = f"\n{_launchpad(value, indent + '  ')}" if isinstance(value, Mapping) else f" {_scalar(value)}"
+        lines.append(f"{indent}{name}:{inner}")
+    return "\n".join(lines)
 
 
 def _scalar(value: Any) -> str:
