@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from pipelines import BARELY, DATA, Pipeline, at_home, call
+from studied import failure, kept, steps, studies, study, tune
 
 from mnist_pipeline.files import AssetFiles
 from mnist_pipeline.jobs.targets import names, target_named
@@ -19,7 +20,7 @@ from mnist_pipeline.jobs.tuning import compare_with_current
 from mnist_pipeline.ml.config import configure
 from mnist_pipeline.ml.digits import DigitData, to_tensors
 from mnist_pipeline.ml.tuning.network import SPACE
-from mnist_pipeline.studies import FAILED, PRUNED, RUNNING, SCORED, Studies, Study
+from mnist_pipeline.studies import FAILED, PRUNED, RUNNING, SCORED
 
 HASTY = {**BARELY, "learning_rate": 6e-4}  # hardly learns anything: nearly every other configuration is better
 MISSING = "cuda" if sys.platform == "darwin" else "mps"  # a device that this machine does not have
@@ -37,45 +38,6 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 def own(cut: Pipeline, tmp_path: Path) -> Pipeline:
     """A copy of it to work on."""
     return cut.copy(tmp_path / "state")
-
-
-def tune(pipeline: Pipeline, trials: int, **config: Any) -> dg.ExecuteInProcessResult:
-    """A run of the job. fixed: BARELY, if not given."""
-    return pipeline.definitions.resolve_job_def("tuning").execute_in_process(
-        instance=pipeline.instance,
-        run_config={
-            "loggers": {"brief": {}},
-            "ops": {"start_study": {"config": {"trials": trials, "fixed": BARELY, **config}}},
-        },
-        raise_on_error=False,
-    )
-
-
-def studies(pipeline: Pipeline) -> Studies:
-    found: Studies = (pipeline.definitions.resources or {})["tuning"].studies()
-    return found
-
-
-def study(pipeline: Pipeline) -> Study:
-    (found,) = studies(pipeline).all()
-    return found
-
-
-def steps(result: dg.ExecuteInProcessResult, kind: str) -> list[str]:
-    """Steps that this became of: STEP_SUCCESS, STEP_SKIPPED, STEP_FAILURE."""
-    return [str(event.step_key).split("[")[0] for event in result.all_events if event.event_type_value == kind]
-
-
-def kept(pipeline: Pipeline, name: str = "digit_classifier") -> dict[str, Any]:
-    record: dict[str, Any] = json.loads((pipeline.state / "tuning" / "best" / f"{name}.json").read_text())
-    return record
-
-
-def failure(result: dg.ExecuteInProcessResult) -> str:
-    error: Any = result.get_step_failure_events()[0].step_failure_data.error
-    while error.cause:
-        error = error.cause
-    return str(error.message)
 
 
 def put(pipeline: Pipeline, data: DigitData) -> None:
