@@ -9,8 +9,8 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.jobs.ranking import result_name, table
 from mnist_pipeline.jobs.targets import names, target_named
-from mnist_pipeline.jobs.tuning import result_name, table
 from mnist_pipeline.run import cause, failed_before_it_ran, go_home, settings_in
 
 
@@ -64,7 +64,7 @@ def _outcome(result: dg.ExecuteInProcessResult, tuning: Any) -> str:
     if branch == {"not_better"}:
         return f"{record['target']} stays as it is: {record['reason']}"
     kept = tuning.results().where(result_name(record["target"], record["partition"]))
-    use = target_named(record["target"]).use(record["settings"])
+    use = target_named(record["target"], record["partition"]).use(record["settings"])
     return f"{record['target']}: {record['reason']}\nKept in {kept}. To train with it:\n{use}"
 
 

@@ -154,13 +154,17 @@ def chosen() -> Any:
 
 
 def target_named(name: str, partition: str = "") -> Target:
-    """Raises ValueError for a name that cannot be tuned."""
+    """Raises ValueError for a name that cannot be tuned, and for a partition that is missing or too many."""
     tables = {f"{task.name}/{kind}": (task, kind) for task in TASKS for kind in task.models}
     if name == DIGITS:
         return Digits()
     if name not in tables:
         raise ValueError(f"{name!r} cannot be tuned; what can: {', '.join(names())}")
-    return TableModel(*tables[name], partition)
+    task, kind = tables[name]
+    if bool(task.csv) != bool(partition):
+        has = "a partition a dataset: name one" if task.csv else f"no partitions, so no {partition!r}"
+        raise ValueError(f"{task.name} has {has} (partition)")
+    return TableModel(task, kind, partition)
 
 
 def _launchpad(config: Mapping[str, Any], indent: str = "") -> str:

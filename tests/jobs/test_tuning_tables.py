@@ -8,8 +8,8 @@ import yaml
 from pipelines import Pipeline
 from studied import failure, steps, studies, study, tune
 
+from mnist_pipeline.jobs.ranking import result_name
 from mnist_pipeline.jobs.targets import target_named
-from mnist_pipeline.jobs.tuning import result_name
 from mnist_pipeline.ml.tables.breast_cancer import BREAST_CANCER
 from mnist_pipeline.ml.tables.preparing import counted, prepared, sampled, split
 from mnist_pipeline.studies import FAILED, SCORED
@@ -86,3 +86,9 @@ def test_what_is_said_to_be_pasted_gives_these_settings() -> None:
 def test_a_dataset_of_a_table_is_named_by_its_partition(fresh: Pipeline) -> None:
     result = tune(fresh, 1, target="superstore/knn", partition="orders", fixed={})
     assert f"{fresh.state}/assets/superstore/train_validation_test/orders" in failure(result)
+
+
+@pytest.mark.parametrize(("name", "partition"), [("superstore/knn", ""), ("breast_cancer/knn", "orders")])
+def test_a_partition_is_named_where_there_are_some(name: str, partition: str) -> None:
+    with pytest.raises(ValueError, match="partition"):
+        target_named(name, partition)
