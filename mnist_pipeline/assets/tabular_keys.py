@@ -10,6 +10,14 @@ from mnist_pipeline.ml.tables.task import TableTask
 Frame = Any  # a pandas DataFrame: Dagster evaluates annotations, and pandas is not imported when code is loaded
 
 
+def _is_table(_: dg.TypeCheckContext, value: Any) -> bool:
+    return hasattr(value, "columns") and hasattr(value, "to_parquet")
+
+
+# Said to Dagster outright: it cannot tell the type of a value from the annotation of an asset that has checks.
+TABLE = dg.DagsterType(_is_table, name="Table", description="A pandas DataFrame, kept as Parquet.")
+
+
 def partitions_of(task: TableTask) -> dg.DynamicPartitionsDefinition | None:
     """A partition a dataset, for tasks that read CSV files."""
     return dg.DynamicPartitionsDefinition(name=f"{task.name}_datasets") if task.csv else None

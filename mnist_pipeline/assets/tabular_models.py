@@ -14,7 +14,7 @@ from mnist_pipeline.ml.tables.models import Settings
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retrying
-from mnist_pipeline.storage.sealed import canonical, sha256
+from mnist_pipeline.storage.sealed import sha256
 from mnist_pipeline.tracking import Tracker
 
 LEARNING = tuple(f"ml/tables/{name}.py" for name in ("models", "learning", "scores", "importance", "artifacts"))
@@ -35,21 +35,22 @@ def model_code(task: TableTask, model: str) -> str:
 
 
 def models_of(task: TableTask) -> dg.AssetsDefinition:
-    config_class = _models_config(task)
+    ModelsConfig: Any = _models_config(task)
 
     @dg.multi_asset(
         name=f"{task.name}_models",
-        specs=[
-            dg.AssetSpec(
-                [task.name, name],
-                deps=[[task.name, split_name(task)]],
+        outs={
+            name: dg.AssetOut(
+                key=[task.name, name],
+                dagster_type=dg.Any,
+                is_required=False,
                 group_name=task.name,
                 kinds={"scikitlearn"},
                 code_version=model_code(task, name),
                 description=f"{type(settings).__doc__} Stored as a version; the value names it and its report.",
             )
             for name, settings in task.models.items()
-        ],
+        },
         ins={"table": input_of(task, split_name(task))},
         partitions_def=partitions_of(task),
         can_subset=True,
@@ -57,7 +58,7 @@ def models_of(task: TableTask) -> dg.AssetsDefinition:
     @retrying
     def train_models(
         context: dg.AssetExecutionContext,
-        config: config_class,
+        config: ModelsConfig,
         table: Frame,
         models: Models,
         tracking: Tracking,
@@ -113,7 +114,7 @@ def _trained(
     return dg.MaterializeResult(
         asset_key=[task.name, name],
         value={"version": card.name, "report": report},
-        data_version=dg.DataVersion(sha256(canonical([card.digest, report]))),
+        data_version=dg.DataVersion(sha256(f"{card.digest} {report}".encode())),
         metadata={
             "version": card.name,
             **learned.numbers,

@@ -29,6 +29,7 @@ def comparison_of(task: TableTask) -> dg.AssetsDefinition:
 
     @dg.asset(
         **placed(task, "comparison", "scikitlearn", "matplotlib"),
+        dagster_type=dg.Any,
         ins={"table": input_of(task, split_name(task)), **{name: input_of(task, name) for name in task.models}},
         code_version=code_version(
             *(f"ml/tables/{name}.py" for name in ("ranking", "scores", "artifacts", "result_pictures"))
@@ -43,7 +44,7 @@ def comparison_of(task: TableTask) -> dg.AssetsDefinition:
         pictures: Pictures,
         tracking: Tracking,
         **learned: Mapping[str, str],
-    ) -> dg.MaterializeResult[dict[str, Any]]:
+    ) -> dg.MaterializeResult:
         """The models side by side: ranked with intervals, and which differences are within noise."""
         from mnist_pipeline.ml.tables.comparing import compare
         from mnist_pipeline.ml.tables.preparing import digest
@@ -61,7 +62,7 @@ def comparison_of(task: TableTask) -> dg.AssetsDefinition:
                 "rows": len(table),
                 "models": found.rows,
             },
-            data_version=dg.DataVersion(sha256(canonical(found.rows))),
+            data_version=dg.DataVersion(sha256(canonical({"models": found.rows}))),
             metadata={
                 "result": found.sentence,
                 **tabular_pages.shown(pictures, context, drawn),
@@ -108,7 +109,7 @@ def dataset_comparison_of(task: TableTask) -> dg.AssetsDefinition:
         drawn = tabular_pages.datasets(rows)
         return dg.MaterializeResult(
             value=rows,
-            data_version=dg.DataVersion(sha256(canonical(rows))),
+            data_version=dg.DataVersion(sha256(canonical({"datasets": rows}))),
             metadata={**tabular_pages.shown(pictures, context, drawn), **tabular_pages.datasets_table(comparisons)},
         )
 

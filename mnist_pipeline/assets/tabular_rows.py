@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from mnist_pipeline.assets import tabular_pages
-from mnist_pipeline.assets.tabular_keys import Frame, input_of, key_in, placed, split_name
+from mnist_pipeline.assets.tabular_keys import TABLE, Frame, input_of, key_in, placed, split_name
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.datasets.files import EMBEDDED
 from mnist_pipeline.ml.tables.task import TARGET, TableTask
@@ -71,13 +71,12 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
 
     @dg.asset(
         **placed(task, "raw_data", "pandas"),
+        dagster_type=TABLE,
         code_version=code_version(*DOOR, settings=(task.columns, task.target, task.csv)),
         check_specs=[ends_whole],
     )
     @retrying
-    def raw_data(
-        context: dg.AssetExecutionContext, config: SampleConfig, tables: Tables
-    ) -> dg.MaterializeResult[Frame]:
+    def raw_data(context: dg.AssetExecutionContext, config: SampleConfig, tables: Tables) -> dg.MaterializeResult:
         """The rows, each checked at the door, or a sample of them. What is wrong is listed all at once."""
         from mnist_pipeline.ml.tables.door import BadRows
         from mnist_pipeline.ml.tables.preparing import digest, sampled
@@ -105,11 +104,12 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
 def prepared_data_of(task: TableTask) -> dg.AssetsDefinition:
     @dg.asset(
         **placed(task, "prepared_data", "pandas"),
+        dagster_type=TABLE,
         ins={"raw_data": input_of(task, "raw_data")},
         code_version=code_version("ml/tables/preparing.py", settings=(task.columns, task.target, task.days)),
     )
     @retrying
-    def prepared_data(raw_data: Frame) -> dg.MaterializeResult[Frame]:
+    def prepared_data(raw_data: Frame) -> dg.MaterializeResult:
         """What models may see: dates as parts, days between dates, the target; and what is left out, and why."""
         from mnist_pipeline.ml.tables.preparing import digest, prepared
 
@@ -157,12 +157,13 @@ def parts_of(task: TableTask) -> dg.AssetsDefinition:
 
     @dg.asset(
         **placed(task, split_name(task), "pandas"),
+        dagster_type=TABLE,
         ins=_tableinput_of(task),
         code_version=code_version("ml/tables/preparing.py", settings=(dict(task.parts), task.seed)),
         check_specs=[nothing_leaks],
     )
     @retrying
-    def parts(table: Frame) -> dg.MaterializeResult[Frame]:
+    def parts(table: Frame) -> dg.MaterializeResult:
         """Features and target of each row, and the part it belongs to; each part has its share of both classes."""
         from mnist_pipeline.ml.tables.preparing import digest, shared_rows, split
 

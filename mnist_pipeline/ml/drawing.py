@@ -112,7 +112,11 @@ def _known(char: str) -> bool:
 
 def looks_of(series: Iterable[str]) -> dict[str, tuple[str, str, Any]]:
     """Colour, marker and line of each, of models say: by the alphabet, so that pictures of the same ones agree."""
-    return {name: SERIES[i % len(SERIES)] for i, name in enumerate(sorted(set(series)))}
+    count = len(SERIES)
+    return {
+        name: (SERIES[i % count][0], *SERIES[(i + i // count) % count][1:])  # the seventh is blue as well, but no dot
+        for i, name in enumerate(sorted(set(series)))
+    }
 
 
 def png(figure: "Figure") -> bytes:

@@ -10,6 +10,7 @@ import re
 import sys
 import zipfile
 from collections.abc import Mapping
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,18 +81,25 @@ def canonical(data: bytes) -> bytes:
     return _zipped({**renamed, "schema.json": schema})
 
 
+class _NoTorch(MetaPathFinder):
+    """While it stands first among the finders, torch is not installed."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"no {name} is needed here", name=name)
+
+
 def _skops() -> Any:
     """skops.io, imported without torch: it imports all of scikit-learn, which takes torch along where it is
     installed. That is 1.5 of 1.8 s, and no model of a table needs it."""
-    if "torch" in sys.modules:
-        import skops.io
-
-        return skops.io
-    sys.modules["torch"] = None  # type: ignore[assignment]  # an import of it fails, as where it is not installed
+    finder = _NoTorch()
+    if "torch" not in sys.modules:
+        sys.meta_path.insert(0, finder)
     try:
         import skops.io
     finally:
-        del sys.modules["torch"]
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
     return skops.io
 
 

@@ -38,9 +38,9 @@ class Categories(NamedTuple):
 
     @property
     def scattered(self) -> bool:
-        """Whether nearly all rows are in categories too rare to be shown."""
-        gathered = sum(rate.rows for rate in self.rates if rate.stands_for > 1)
-        return gathered > (1 - SCATTERED) * sum(rate.rows for rate in self.rates)
+        """Whether nearly all rows are in categories too rare to be shown, or nearly every row in one of its own."""
+        gathered, rows = (sum(rate.rows for rate in self.rates if rate.stands_for > few) for few in (1, 0))
+        return gathered > (1 - SCATTERED) * rows or (gathered > 0 and rows < 2 * self.number)
 
 
 def categorical(frame: "pd.DataFrame") -> "list[tuple[str, pd.Series]]":

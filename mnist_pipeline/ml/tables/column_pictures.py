@@ -48,7 +48,9 @@ def numeric_distributions(frame: "pd.DataFrame", target: "Target", names: tuple[
         box = Box(0.2 + i % across * wide, top + i // across * tall, wide - 0.2, tall - 0.2)
         _histograms(axes, box, column, auc, positive)
     _legend(figure, [(BLUE, labels(names)[0]), (ORANGE, labels(names)[1])])
-    words = "Height: share of a class's rows. AUC: of the column alone, 0.5 is chance. ‹ ›: 1 % of the rows lie beyond."
+    words = (
+        "Height: share of a class's rows. AUC: of the column alone, 0.5 is chance. ‹ ›: about 1 % of rows lie beyond."
+    )
     _words(axes, below, [words + f" The best {len(shown)} of {len(ranked):,}." * (len(ranked) > len(shown))])
     return png(figure)
 
@@ -59,14 +61,17 @@ def category_rates(frame: "pd.DataFrame", target: "Target", names: tuple[str, st
     ranked = categories.by_association(frame, positive)
     if not ranked or not len(positive):
         return message("No columns of categories: nothing to show.")
-    shown = [column for column in ranked if not column.scattered][:MOST_CATEGORICAL]
+    telling = [column for column in ranked if not column.scattered]
+    shown, words = telling[:MOST_CATEGORICAL], []
+    words += _listed("They tell less", telling[MOST_CATEGORICAL:])
+    words += _listed("Too many categories to show", [column for column in ranked if column.scattered])
+    if not shown:
+        return message("\n".join(words[:4]))
+    words.insert(
+        0, "Beside a bar its share, and of how many rows; black: 95 % interval. V: Cramér's, 0 unrelated, 1 decisive."
+    )
     boxes = _stacked([len(column.rates) for column in shown], top=0.5)
-    below = max([box.top + box.tall for box in boxes], default=0.4)
-    words = [
-        "Beside each bar its share, and of how many rows; black: 95 % interval. V: Cramér's, 0 unrelated, 1 decisive."
-    ]
-    hidden = [f"{column.name} ({column.number:,})" for column in ranked if column not in shown]
-    words += textwrap.wrap(f"Not shown, with too many categories: {', '.join(labels(hidden))}.", 120) if hidden else []
+    below = max(box.top + box.tall for box in boxes)
     figure, axes = sheet(WIDE, below + 0.1 + 0.17 * len(words))
     for box, column in zip(boxes, shown, strict=True):
         _bars(axes, box, column, positive.mean())
@@ -135,6 +140,12 @@ def _stacked(lines: Sequence[int], top: float) -> list[Box]:
     return boxes
 
 
+def _listed(why: str, hidden: Sequence[categories.Categories]) -> list[str]:
+    """Columns that are not shown, with the number of their categories, in lines; none if there are none."""
+    names = labels(f"{column.name} ({column.number:,})" for column in hidden)
+    return textwrap.wrap(f"{why}: {', '.join(names)}.", 115)[:4] if hidden else []
+
+
 def _bars(axes: "Axes", box: Box, column: categories.Categories, whole: float) -> None:
     """One column's categories: a bar each, its interval, and a line for the share of all rows."""
     from matplotlib.lines import Line2D
@@ -149,7 +160,7 @@ def _bars(axes: "Axes", box: Box, column: categories.Categories, whole: float) -
         name = fitted(rate.name, 0.38 * box.wide, SMALL)
         axes.text(zero - 0.06, y, name, fontsize=SMALL, ha="right", va="center", style=style)
         color = BLUE if rate.stands_for == 1 else GREY
-        axes.add_artist(Rectangle((zero, y - 0.35 * LINE), wide * rate.share, 0.7 * LINE, color=color))
+        axes.add_artist(Rectangle((zero, y - 0.35 * LINE), wide * rate.share, 0.7 * LINE, facecolor=color))
         low, high = wilson_interval(rate.positive, rate.rows)
         axes.add_artist(Line2D([zero + wide * low, zero + wide * high], [y, y], color=INK, lw=0.8))
         said = f"{rate.share:.1%} of {rate.rows:,}"

@@ -11,6 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     import pandas as pd
 
+FEW = 20  # values, of which none is left out of a picture
+
 
 class Numbers(NamedTuple):
     """A numeric column: float64, NaN where there is no finite number."""
@@ -100,18 +102,22 @@ def bins_of(values: np.ndarray, most: int = 24) -> Bins:
     Whole numbers of a small range get a bin each; a long tail of positive numbers is drawn in logarithms.
     values: finite, not empty.
     """
-    first, low, middle, high, last = np.percentile(values, (0, 1, 50, 99, 100))
-    if low == high or last - first <= 1.5 * (high - low):
+    first, middle, last = np.percentile(values, (0, 50, 100))
+    low, high = np.percentile(values, 1, method="higher"), np.percentile(values, 99, method="lower")
+    if len(values) < FEW or low >= high or last - first <= 1.5 * (high - low):
         low, high = first, last
     logarithmic = low > 0 and high >= 100 * low and middle - low < 0.1 * (high - low)
-    if high - low < most and (values == np.round(values)).all():
-        edges = np.arange(low, high + 2) - 0.5
-    elif logarithmic:
-        edges = np.geomspace(low, high, most + 1)
-    else:
-        edges = np.linspace(low, high, most + 1) if low < high else low + np.array([-0.5, 0.5]) * (abs(low) or 1.0)
+    edges = _edges(low, high, most, bool(logarithmic), whole=bool((values == np.round(values)).all()))
     edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
     return Bins(edges, bool(logarithmic), int((values < edges[0]).sum()), int((values > edges[-1]).sum()))
+
+
+def _edges(low: float, high: float, most: int, logarithmic: bool, whole: bool) -> np.ndarray:
+    if low == high:
+        return low + np.array([-0.5, 0.5]) * (abs(low) or 1.0)
+    if whole and high - low < most and max(-low, high) < 2**50:  # beyond that a half is lost
+        return np.arange(low, high + 2) - 0.5
+    return np.geomspace(low, high, most + 1) if logarithmic else np.linspace(low, high, most + 1)
 
 
 def rank_correlations(columns: Sequence[Numbers], positive: np.ndarray) -> np.ndarray:

@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from mnist_pipeline.ml.drawing import BLUE, GREY, INK, PALE, WIDE, labels, looks_of, message, panel, png
+from mnist_pipeline.ml.drawing import BLUE, GREY, INK, PALE, WIDE, fitted, labels, looks_of, message, panel, png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+NAME = 2.6  # inches for a name
 Row = Mapping[str, Any]
 
 
@@ -24,7 +25,7 @@ def leaderboard(rows: Sequence[Row], metric: str) -> bytes:
     figure, axes = panel(WIDE, 0.8 + 0.36 * len(ranked))
     for y, row in enumerate(ranked):
         _line(axes, y, row)
-    axes.set_yticks(range(len(ranked)), labels([row["model"] for row in ranked], 30))
+    axes.set_yticks(range(len(ranked)), [fitted(row["model"], NAME, 9) for row in ranked], fontsize=9)
     axes.set_ylim(len(ranked) - 0.5, -0.5)
     axes.grid(axis="x", color=PALE)
     axes.set_axisbelow(True)
@@ -38,10 +39,13 @@ def best_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def verdict(place: int, row: Row) -> str:
-    """What is said of a model at that place, 0 being the best."""
+    """What is said beside a model at that place, 0 being the best: score, interval, and whether that is noise."""
     if not _is_number(row["score"]):
         return "no score"
-    return "the best" if place == 0 else "within noise of the best" if row["within_noise"] else "worse, beyond noise"
+    low, high = _interval(row)
+    interval = f" ({low:.3f} to {high:.3f})" if low < high else ""
+    said = "the best" if place == 0 else "within noise of the best" if row["within_noise"] else "worse, beyond noise"
+    return f"{row['score']:.3f}{interval}\n{said}"
 
 
 def datasets_side_by_side(rows: Sequence[Row], metric: str) -> bytes:
@@ -59,8 +63,8 @@ def datasets_side_by_side(rows: Sequence[Row], metric: str) -> bytes:
         dots = [row for row in scored if row["model"] == model]
         at = [datasets.index(row["dataset"]) for row in dots]
         style: dict[str, Any] = {"ls": "", "marker": marker, "ms": 6, "color": color, "alpha": 0.85}
-        axes.plot([row["score"] for row in dots], at, label=labels([model], 24)[0], **style)
-    axes.set_yticks(range(len(datasets)), labels(datasets), fontsize=9)
+        axes.plot([row["score"] for row in dots], at, label=fitted(model, 1.3, 9), **style)
+    axes.set_yticks(range(len(datasets)), [fitted(dataset, NAME, 9) for dataset in datasets], fontsize=9)
     axes.set_ylim(len(datasets) - 0.5, -0.5)
     axes.set_xlabel(labels([metric])[0])
     figure.legend(loc="outside upper right", ncols=min(4, len(looks)), frameon=False, fontsize=9)
@@ -68,17 +72,19 @@ def datasets_side_by_side(rows: Sequence[Row], metric: str) -> bytes:
 
 
 def _line(axes: "Axes", y: int, row: Row) -> None:
-    """A model's interval and dot; beside the axes its numbers and what is said of it."""
-    color = BLUE if y == 0 or row["within_noise"] else GREY
-    said = verdict(y, row)
+    """A model's interval and dot; beside the axes what is said of it."""
     if _is_number(row["score"]):
-        low, high = row["low"], row["high"]
-        known = _is_number(low) and _is_number(high)
-        if known:
-            axes.plot([low, high], [y, y], color=color, lw=2, solid_capstyle="butt")
+        color = BLUE if y == 0 or row["within_noise"] else GREY
+        axes.plot(_interval(row), [y, y], color=color, lw=2, solid_capstyle="butt")
         axes.plot(row["score"], y, "o", ms=7, color=color)
-        said = f"{row['score']:.3f}" + f" ({low:.3f} to {high:.3f})" * known + f"\n{said}"
-    axes.text(1.02, y, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8, color=INK)
+    where = axes.get_yaxis_transform()
+    axes.text(1.02, y, verdict(y, row), transform=where, va="center", fontsize=8, color=INK)
+
+
+def _interval(row: Row) -> tuple[float, float]:
+    """From low to high; only the score where one of them is not known."""
+    low, high = row["low"], row["high"]
+    return (low, high) if _is_number(low) and _is_number(high) else (row["score"], row["score"])
 
 
 def _is_number(value: float | None) -> bool:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_pipeline.ml.drawing import BLUE, INK, ORANGE, WIDE, fitted, inches_of, labels, message, panel, png, sheet
+from mnist_pipeline.ml.drawing import BLUE, INK, ORANGE, PALE, WIDE, fitted, inches_of, message, png, sheet
 from mnist_pipeline.ml.tables import columns
 
 if TYPE_CHECKING:
@@ -18,22 +18,17 @@ if TYPE_CHECKING:
 FEW = 16  # columns and target, up to which correlations are written into their cells
 MOST = 40  # columns that a picture shows; the rest is named in a line of words
 SMALL = 7.5  # points
+THIN = 0.015  # inches: the smallest bar that can be seen
 
 
 def target_balance(target: "Target", names: tuple[str, str]) -> bytes:
     """Rows of either class as bars, with their number and share. names: of the negative and the positive class."""
     positive = columns.is_positive(target, len(target))
     if not len(positive):
-        return message("No rows: there is nothing to show.")
+        return message("No rows: nothing to show.")
     counts = [int((~positive).sum()), int(positive.sum())]
-    figure, axes = panel(WIDE, 1.5)
-    axes.barh(labels(names), counts, 0.7, color=(BLUE, ORANGE))
-    for at, count in enumerate(counts):
-        axes.text(count, at, f"  {count:,} rows, {count / len(positive):.1%}", va="center")
-    axes.set_xlim(0, max(counts) * 1.35)
-    axes.invert_yaxis()
-    axes.set_xlabel("rows")
-    return png(figure)
+    bars = [(name, count / len(positive), f"{count:,} rows") for name, count in zip(names, counts, strict=True)]
+    return _bars_of_all(bars, (BLUE, ORANGE), f"Of all {len(positive):,} rows.")
 
 
 def missingness(frame: "pd.DataFrame") -> bytes:
@@ -42,19 +37,28 @@ def missingness(frame: "pd.DataFrame") -> bytes:
     gaps = columns.missing(frame)
     if not gaps:
         return message(f"Nothing is missing: {rows:,} rows, {width:,} columns.")
-    shown = gaps[:MOST]
-    figure, axes = panel(WIDE, 0.9 + 0.22 * len(shown))
-    at = range(len(shown))
-    axes.barh(at, [count / rows for _, count in shown], 0.7, color=BLUE)
-    axes.set_yticks(at, labels(name for name, _ in shown))
-    for i, (_, count) in enumerate(shown):
-        axes.text(count / rows, i, f" {count:,} of {rows:,}, {_percent(count / rows)}", va="center", fontsize=SMALL)
-    axes.set_xlim(0, 1.35 * shown[0][1] / rows)
-    axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.xaxis.set_major_formatter(lambda share, _: _percent(share))
-    whole = f"{width - len(gaps):,} other columns lack nothing"
-    hidden = f"; {len(gaps) - len(shown):,} more lack less" if len(gaps) > len(shown) else ""
-    axes.set_xlabel(f"share of the rows without a value ({whole}{hidden})")
+    bars = [(name, count / rows, f"{count:,} rows") for name, count in gaps[:MOST]]
+    words = f"Rows without a value, of {rows:,}. "
+    words += f"Not shown: {len(gaps) - MOST:,} columns that lack fewer. " * (len(gaps) > MOST)
+    return _bars_of_all(bars, (BLUE,), f"{words}Complete columns: {width - len(gaps):,} of {width:,}.")
+
+
+def _bars_of_all(bars: Sequence[tuple[str, float, str]], colors: Sequence[str], words: str) -> bytes:
+    """Bars on a track that stands for all rows. bars: name, share, what is said of it."""
+    from matplotlib.patches import Rectangle
+
+    said = [f"{_percent(share)}, {text}" for _, share, text in bars]
+    names = [fitted(name, 2.5, 9) for name, *_ in bars]
+    left = 0.3 + max(inches_of(name, 9) for name in names)
+    wide = WIDE - left - 0.3 - max(inches_of(text, 9) for text in said)
+    figure, axes = sheet(WIDE, 0.45 + 0.26 * len(bars))
+    for i, (_, share, _) in enumerate(bars):
+        y, color = 0.25 + 0.26 * i, colors[i % len(colors)]
+        axes.add_artist(Rectangle((left, y - 0.09), wide, 0.18, facecolor=PALE))
+        axes.add_artist(Rectangle((left, y - 0.09), max(wide * share, THIN * bool(share)), 0.18, facecolor=color))
+        axes.text(left - 0.08, y, names[i], ha="right", va="center_baseline", fontsize=9)
+        axes.text(left + wide + 0.1, y, said[i], va="center_baseline", fontsize=9)
+    axes.text(0.2, 0.28 + 0.26 * len(bars), words, fontsize=SMALL, color=INK, va="center")
     return png(figure)
 
 
@@ -69,7 +73,7 @@ def correlations(frame: "pd.DataFrame", target: "Target") -> bytes:
     order = np.concatenate([[0], 1 + columns.alike_together(matrix[1:, 1:])])
     names = [fitted(("target", *(column.name for column in shown))[i], 1.6, _size(len(order))) for i in order]
     words = "rank correlation (Spearman)"
-    words += "; grey: of a constant column" * bool(np.isnan(matrix).any())
+    words += "; grey: none, a column is constant or empty" * bool(np.isnan(matrix).any())
     words += f"; the {len(shown)} of {len(numbers):,} columns that separate best" * (len(numbers) > len(shown))
     return _heat_map(matrix[np.ix_(order, order)], names, words)
 
@@ -81,7 +85,7 @@ def _size(cells: int) -> float:
 def _heat_map(matrix: np.ndarray, names: Sequence[str], words: str) -> bytes:
     """On a sheet, since tick labels for 30 columns and a layout to hold them take a third of a second."""
     longest = max(inches_of(name, _size(len(names))) for name in names)
-    left, top, wide = longest + 0.25, 0.3, WIDE - longest - 0.95
+    left, top, wide = longest + 0.25, 0.3, min(WIDE - longest - 0.95, 1.2 * len(names))
     tall = min(0.42, wide / len(names)) * len(names)
     figure, axes = sheet(WIDE, top + tall + longest * (0.6 if len(names) <= FEW else 1) + 0.25)
     extent = (left, left + wide, top + tall, top)
@@ -93,7 +97,7 @@ def _heat_map(matrix: np.ndarray, names: Sequence[str], words: str) -> bytes:
         _write_cells(axes, matrix, across, down)
     axes.plot([left, left + wide], [(down[0] + down[1]) / 2] * 2, color="black", lw=1)  # sets the target apart
     axes.plot([(across[0] + across[1]) / 2] * 2, [top, top + tall], color="black", lw=1)
-    axes.text(left + wide, top - 0.1, words, fontsize=SMALL, color=INK, ha="right")
+    axes.text(left, top - 0.1, words, fontsize=SMALL, color=INK)
     _color_bar(axes, left + wide + 0.12, top, min(tall, 3.0))
     return png(figure)
 

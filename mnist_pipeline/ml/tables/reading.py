@@ -90,7 +90,7 @@ def _rows(text: str, header: list[str], name: str) -> "pd.DataFrame":
         return "skip"
 
     table = csv.read_csv(
-        io.BytesIO(text.encode()),
+        io.BytesIO(text.encode() + b"\n"),  # a header alone must end, too
         read_options=csv.ReadOptions(use_threads=False, column_names=header, skip_rows=1, block_size=1 << 30),
         parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True),

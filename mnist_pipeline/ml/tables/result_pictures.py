@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SMALL = 7.5  # points
 MOST = 15  # features
+INSIDE = 6  # models, of which the legend fits below their curves
 
 
 class Curves(NamedTuple):
@@ -57,23 +58,29 @@ def curves_of(truth: Sequence[int] | np.ndarray, scores: Sequence[float] | np.nd
 def curves(results: "Mapping[str, tuple[np.ndarray, np.ndarray]]") -> bytes:
     """ROC and precision-recall curves. results: model -> truth (0, 1) and scores, higher for positive, both [N]."""
     found = {model: curves_of(truth, scores) for model, (truth, scores) in results.items()}
-    drawn = {model: each for model, each in found.items() if each}
-    if not drawn:
+    shares = [each.positive for each in found.values() if each]
+    if not shares:
         return message("The rows are all of one class: there are no curves.")
-    figure, (roc, recall) = two_panels(WIDE, 3.7)
-    looks = looks_of(found)
-    for model, each in drawn.items():
-        (name,), (color, _, line) = labels([model], 24), looks[model]
-        style: dict[str, Any] = {"color": color, "ls": line, "lw": 1.5}
-        roc.plot(each.false_positives, each.true_positives, label=f"{name}  {each.auc:.3f}", **style)
-        label = f"{name}  {each.average_precision:.3f}"
-        recall.step(each.recall, each.precision, where="post", label=label, **style)
-    share = float(np.mean([each.positive for each in drawn.values()]))
+    below = len(found) > INSIDE
+    figure, (roc, recall) = two_panels(WIDE, 3.7 + 0.19 * (len(found) + 2) * below)
+    for model, (color, _, line) in looks_of(found).items():
+        _curve(roc, recall, model, found[model], {"color": color, "ls": line, "lw": 1.5})
     roc.plot([0, 1], [0, 1], color=GREY, lw=1, label="chance  0.500", zorder=1)
-    recall.axhline(share, color=GREY, lw=1, label=f"chance  {share:.3f}", zorder=1)
-    _finish(roc, "false positive rate", "true positive rate", "model and ROC-AUC", "lower right")
-    _finish(recall, "recall", "precision", "model and average precision", "lower left")
+    recall.axhline(float(np.mean(shares)), color=GREY, lw=1, label=f"chance  {np.mean(shares):.3f}", zorder=1)
+    _finish(roc, ("false positive rate", "true positive rate"), "model and ROC-AUC", "lower right", below)
+    _finish(recall, ("recall", "precision"), "model and average precision", "lower left", below)
     return png(figure)
+
+
+def _curve(roc: "Axes", recall: "Axes", model: str, of: Curves | None, style: dict[str, Any]) -> None:
+    """One model in both panels; a word in the legend where it has no curves."""
+    name = fitted(model, 1.3, 8)
+    if of is None:
+        for axes in (roc, recall):
+            axes.plot([], [], label=f"{name}  one class only", **style)
+        return
+    roc.plot(of.false_positives, of.true_positives, label=f"{name}  {of.auc:.3f}", **style)
+    recall.step(of.recall, of.precision, where="post", label=f"{name}  {of.average_precision:.3f}", **style)
 
 
 def confusions(counts: Mapping[str, Sequence[Sequence[int]]], names: tuple[str, str]) -> bytes:
@@ -81,7 +88,7 @@ def confusions(counts: Mapping[str, Sequence[Sequence[int]]], names: tuple[str, 
     if not counts:
         return message("No model: nothing to show.")
     across = min(4, len(counts))
-    wide, top, tall, left = 1.5, 0.15, 1.85, 1.2
+    wide, top, tall, left = 1.55, 0.15, 1.85, 1.2
     figure, axes = sheet(max(4.0, left + across * wide + 0.1), top + -(-len(counts) // across) * tall + 0.2)
     for i, (model, matrix) in enumerate(counts.items()):
         corner = left + i % across * wide, top + i // across * tall + 0.2
@@ -112,9 +119,9 @@ def importances(
     colors = [BLUE if mean >= 0 else ORANGE for mean in means]
     bars: dict[str, Any] = {"xerr": errors, "error_kw": {"ecolor": INK, "lw": 1}} if any(errors) else {}
     axes.barh(range(len(shown)), means, 0.7, color=colors, **bars)
-    axes.set_yticks(range(len(shown)), labels(names), fontsize=9)
+    axes.set_yticks(range(len(shown)), [fitted(name, 2.6, 9) for name in names], fontsize=9)
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_title(labels([title], 70)[0], fontsize=10, loc="left")
+    axes.set_title(fitted(title, WIDE - 3, 10), fontsize=10, loc="left")
     more = f" (the {len(shown)} largest of {len(values):,})" if len(values) > len(shown) else ""
     axes.set_xlabel(f"{measure}{', ± one standard deviation' if bars else ''}{more}")
     if min(means) < 0:
@@ -131,9 +138,13 @@ def largest(
     return sorted(flat, key=lambda each: -abs(each[1]) if signed else -each[1])[:most]
 
 
-def _finish(axes: "Axes", across: str, up: str, title: str, corner: Literal["lower left", "lower right"]) -> None:
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=across, ylabel=up)
-    axes.legend(loc=corner, frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left")
+def _finish(
+    axes: "Axes", names: tuple[str, str], title: str, corner: Literal["lower left", "lower right"], below: bool
+) -> None:
+    """Limits, names of both axes, and a legend in a corner that curves rarely reach, or below."""
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02), xlabel=names[0], ylabel=names[1])
+    where: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.17)} if below else {"loc": corner}
+    axes.legend(frameon=False, fontsize=8, title=title, title_fontsize=8, alignment="left", **where)
 
 
 def _matrix(axes: "Axes", corner: tuple[float, float], counts: np.ndarray, names: tuple[str, str]) -> None:
@@ -143,11 +154,15 @@ def _matrix(axes: "Axes", corner: tuple[float, float], counts: np.ndarray, names
     side = 0.65
     for (row, column), count in np.ndenumerate(counts):
         share = count / max(1, counts[row].sum())
+        said = f"{share:.1%}" if counts[row].any() else "–"
+        size = 9 if count < 1e6 else 7
         left, top = corner[0] + column * side, corner[1] + row * side
         color = (BLUE if row == column else ORANGE, 0.05 + 0.6 * share**0.5)
         axes.add_artist(Rectangle((left, top), side * 0.97, side * 0.97, facecolor=color))
-        axes.text(left + side / 2, top + side * 0.4, f"{count:,}", ha="center", va="center", fontsize=9, weight="bold")
-        axes.text(left + side / 2, top + side * 0.7, f"{share:.1%}", ha="center", va="center", fontsize=SMALL)
+        axes.text(
+            left + side / 2, top + side * 0.4, f"{count:,}", ha="center", va="center", fontsize=size, weight="bold"
+        )
+        axes.text(left + side / 2, top + side * 0.7, said, ha="center", va="center", fontsize=SMALL)
     for column, name in enumerate(names):
         x = corner[0] + side * (column + 0.5)
         axes.text(
