@@ -38,7 +38,7 @@ JOBS = {
     "batch_inference": {"batch_digit_predictions"},
     "full_pipeline": GRAPH.keys(),
 }
-HEAVY = {"torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"}
+HEAVY = {"torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL", "optuna"}
 EMBEDDED = "1,797 embedded digits"
 
 

@@ -40,6 +40,18 @@ def test_a_tables_model_is_tuned_on_its_training_rows_only(fresh: Pipeline) -> N
     assert [trial.scored for trial in ours] == [trial.scored for trial in other]
 
 
+def test_what_is_said_trains_the_asset(fresh: Pipeline) -> None:
+    put(fresh, 0.5)
+    assert tune(fresh, 3, target="breast_cancer/decision_tree", fixed={"min_samples_leaf": 7}).success
+    best = study(fresh).ranked()[0].settings
+    said = target_named("breast_cancer/decision_tree").use(best)
+    config = yaml.safe_load(said.split("in the launchpad:\n")[1])["ops"]["breast_cancer_models"]["config"]
+    fresh.run("breast_cancer/decision_tree", breast_cancer_models=config)
+    made = fresh.value("breast_cancer/decision_tree")["version"]
+    card = (fresh.definitions.resources or {})["models"].of_table("breast_cancer").card(made)
+    assert card.config.items() >= best.items()
+
+
 def test_a_trial_that_fails_loses_none_of_the_others(fresh: Pipeline) -> None:
     put(fresh, 0.1)  # 46 rows to train on, 37 of them at a time: more than 37 neighbours there are not
     result = tune(fresh, 12, target="breast_cancer/knn", fixed={"weights": "uniform"})
