@@ -72,5 +72,5 @@ TABLES = {
     "30 columns of categories": Odd(
         _frame(**{f"c{i}": np.where(_numbers(i) > 0, "a", "b") for i in range(30)}), TARGET
     ),
-    "only names": Odd(_frame(name=[f"person {i}" for i in range(ROWS)]), TARGET),
+    "only names": Odd(_frame(**{f"{LONG} {j}": [f"{j}, {i}" for i in range(ROWS)] for j in range(20)}), TARGET),
 }

@@ -49,5 +49,5 @@ def dataset_of(task: TableTask, context: dg.AssetExecutionContext) -> str:
 
 
 def key_in(context: dg.AssetExecutionContext) -> str:
-    """The partition of a run; of a task without partitions, the embedded table."""
-    return context.partition_key if context.has_partition_key else EMBEDDED
+    """The dataset that an asset is made of in this run; of one without partitions, the embedded table."""
+    return context.partition_key if context.assets_def.partitions_def else EMBEDDED

@@ -3,6 +3,7 @@
 Not here: how pictures are drawn (`ml/tables/*_pictures.py`), where they are kept (`pictures.py`).
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,6 @@ from mnist_pipeline.ml.tables.task import PART, TARGET, TableTask
 from mnist_pipeline.resources import Pictures
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
     from mnist_pipeline.ml.tables.comparing import Compared
@@ -39,11 +39,10 @@ def rows(table: "pd.DataFrame", task: TableTask) -> dict[str, Any]:
 
     from mnist_pipeline.ml.tables.door import schema_of
 
-    return {
-        "dagster/row_count": len(table),
-        "dagster/column_schema": pandera_schema_to_dagster_type(schema_of(task)).metadata["schema"],
-        "first_rows": _first(table),
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        schema = pandera_schema_to_dagster_type(schema_of(task)).metadata["schema"]
+    return {"dagster/row_count": len(table), "dagster/column_schema": schema, "first_rows": _first(table)}
 
 
 def features(table: "pd.DataFrame", task: TableTask) -> dict[str, Any]:
@@ -67,14 +66,14 @@ def parts(table: "pd.DataFrame", task: TableTask) -> dict[str, Any]:
     }
 
 
-def explored(features: "pd.DataFrame", target: "np.ndarray", task: TableTask) -> dict[str, bytes]:
-    """The pictures of a table, as PNG."""
+def explored(raw: "pd.DataFrame", table: "pd.DataFrame", task: TableTask) -> dict[str, bytes]:
+    """The pictures of a table, as PNG: what is missing in all columns, the rest of what models see."""
     from mnist_pipeline.ml.tables import column_pictures, eda_pictures
 
-    names = task.target.names
+    names, features, target = task.target.names, table.drop(columns=TARGET), table[TARGET].to_numpy()
     return {
         "target_balance": eda_pictures.target_balance(target, names),
-        "missingness": eda_pictures.missingness(features),
+        "missingness": eda_pictures.missingness(raw),
         "numeric_distributions": column_pictures.numeric_distributions(features, target, names),
         **({"category_rates": column_pictures.category_rates(features, target, names)} if task.categories else {}),
         "correlations": eda_pictures.correlations(features, target),
@@ -94,18 +93,20 @@ def summary_table(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def results(found: "Compared", task: TableTask) -> dict[str, bytes]:
     """The pictures of a comparison, as PNG."""
+    from mnist_pipeline.ml.tables import comparison_pictures
     from mnist_pipeline.ml.tables import result_pictures as draw
+    from mnist_pipeline.ml.tables.comparison_pictures import leaderboard
 
     best = found.rows[0]["model"]
     return {
-        "leaderboard": draw.leaderboard(found.rows, "ROC-AUC"),
+        "leaderboard": leaderboard(found.rows, "ROC-AUC"),
         "curves": draw.curves(found.answers),
         "confusions": draw.confusions(found.confusions, task.target.names),
         "importances": draw.importances(found.importances[best], f"What {best} looks at"),
     }
 
 
-def leaderboard(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def ranking(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The ranking as a table, and the scores of the best as numbers that can be plotted over runs."""
     best = {f"best_{name}": value for name, value in rows[0].items() if isinstance(value, float)}
     return {"leaderboard_table": _table(rows), "best_model": rows[0]["model"], **best}
@@ -113,9 +114,9 @@ def leaderboard(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def datasets(rows: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
     """Datasets side by side, as PNG."""
-    from mnist_pipeline.ml.tables import result_pictures as draw
+    from mnist_pipeline.ml.tables.comparison_pictures import datasets_side_by_side
 
-    return {"datasets": draw.datasets_side_by_side(rows, "ROC-AUC")}
+    return {"datasets": datasets_side_by_side(rows, "ROC-AUC")}
 
 
 def datasets_table(comparisons: Mapping[str, Any]) -> dict[str, Any]:

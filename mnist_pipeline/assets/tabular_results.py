@@ -18,6 +18,8 @@ from mnist_pipeline.store import ModelStore
 if TYPE_CHECKING:
     from mnist_pipeline.ml.tables.learning import Learned
 
+COMPARING = ("comparing", "ranking", "scores", "artifacts", "result_pictures", "comparison_pictures")
+
 
 def comparison_of(task: TableTask) -> dg.AssetsDefinition:
     beats_guessing = dg.AssetCheckSpec(
@@ -31,9 +33,7 @@ def comparison_of(task: TableTask) -> dg.AssetsDefinition:
         **placed(task, "comparison", "scikitlearn", "matplotlib"),
         dagster_type=dg.Any,
         ins={"table": input_of(task, split_name(task)), **{name: input_of(task, name) for name in task.models}},
-        code_version=code_version(
-            *(f"ml/tables/{name}.py" for name in ("ranking", "scores", "artifacts", "result_pictures"))
-        ),
+        code_version=code_version("ml/drawing.py", *(f"ml/tables/{name}.py" for name in COMPARING)),
         check_specs=[beats_guessing],
     )
     @retrying
@@ -66,7 +66,7 @@ def comparison_of(task: TableTask) -> dg.AssetsDefinition:
             metadata={
                 "result": found.sentence,
                 **tabular_pages.shown(pictures, context, drawn),
-                **tabular_pages.leaderboard(found.rows),
+                **tabular_pages.ranking(found.rows),
                 **records.page(tracker),
             },
             check_results=[dg.AssetCheckResult(passed=best["low"] > 0.5, check_name="best_beats_guessing")],
@@ -94,7 +94,7 @@ def dataset_comparison_of(task: TableTask) -> dg.AssetsDefinition:
     @dg.asset(
         **{**placed(task, "dataset_comparison", "matplotlib"), "partitions_def": None},
         ins={"comparisons": input_of(task, "comparison", **{ALL_THERE_ARE: True})},
-        code_version=code_version("ml/tables/result_pictures.py"),
+        code_version=code_version("ml/drawing.py", "ml/tables/comparison_pictures.py"),
     )
     @retrying
     def dataset_comparison(
@@ -102,7 +102,7 @@ def dataset_comparison_of(task: TableTask) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult[list[dict[str, Any]]]:
         """The datasets side by side: what each was learned from, by its digest, and what came of it."""
         rows = [
-            {"partition": key, **{name: value for name, value in found.items() if name != "models"}, **model}
+            {**model, "dataset": key, "rows": found["rows"], "data": found["data"]}
             for key, found in sorted(comparisons.items())
             for model in found["models"]
         ]

@@ -11,7 +11,7 @@ from mnist_pipeline.assets import tabular_pages
 from mnist_pipeline.assets.tabular_keys import TABLE, Frame, input_of, key_in, placed, split_name
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.datasets.files import EMBEDDED
-from mnist_pipeline.ml.tables.task import TARGET, TableTask
+from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.resources import Pictures, Tables
 from mnist_pipeline.retries import retrying
 from mnist_pipeline.storage.sealed import canonical, sha256
@@ -19,7 +19,7 @@ from mnist_pipeline.storage.sealed import canonical, sha256
 DOOR = tuple(f"ml/tables/{name}.py" for name in ("embedded", "reading", "door", "preparing"))
 
 
-def _tableinput_of(task: TableTask) -> dict[str, dg.AssetIn]:
+def _table_input(task: TableTask) -> dict[str, dg.AssetIn]:
     """Rows as they came, or, where preparing them is an asset, prepared."""
     return {"table": input_of(task, "prepared_data" if task.is_prepared else "raw_data")}
 
@@ -28,6 +28,9 @@ def _as_prepared(table: Frame, task: TableTask) -> Frame:
     from mnist_pipeline.ml.tables.preparing import prepared
 
     return table if task.is_prepared else prepared(table, task)
+
+
+EXPLORING = ("preparing", "eda", "columns", "categories", "eda_pictures", "column_pictures")
 
 
 @dataclass(frozen=True)
@@ -124,21 +127,23 @@ def prepared_data_of(task: TableTask) -> dg.AssetsDefinition:
 def eda_summary_of(task: TableTask) -> dg.AssetsDefinition:
     @dg.asset(
         **placed(task, "eda_summary", "pandas", "matplotlib"),
-        ins=_tableinput_of(task),
+        ins={"raw_data": input_of(task, "raw_data")},
         code_version=code_version(
-            *(f"ml/tables/{name}.py" for name in ("preparing", "eda", "eda_pictures")), settings=task.target
+            "ml/drawing.py",
+            *(f"ml/tables/{name}.py" for name in EXPLORING),
+            settings=(task.columns, task.target, task.days),
         ),
     )
     @retrying
     def eda_summary(
-        context: dg.AssetExecutionContext, table: Frame, pictures: Pictures
+        context: dg.AssetExecutionContext, raw_data: Frame, pictures: Pictures
     ) -> dg.MaterializeResult[dict[str, Any]]:
         """What the table looks like before anything is learned from it, in numbers and pictures."""
         from mnist_pipeline.ml.tables.eda import summary
+        from mnist_pipeline.ml.tables.preparing import prepared
 
-        known = _as_prepared(table, task)
-        found = summary(known)
-        drawn = tabular_pages.explored(known.drop(columns=TARGET), known[TARGET].to_numpy(), task)
+        table = prepared(raw_data, task)
+        found, drawn = summary(table), tabular_pages.explored(raw_data, table, task)
         return dg.MaterializeResult(
             value=found,
             data_version=dg.DataVersion(sha256(canonical(found))),
@@ -158,7 +163,7 @@ def parts_of(task: TableTask) -> dg.AssetsDefinition:
     @dg.asset(
         **placed(task, split_name(task), "pandas"),
         dagster_type=TABLE,
-        ins=_tableinput_of(task),
+        ins=_table_input(task),
         code_version=code_version("ml/tables/preparing.py", settings=(dict(task.parts), task.seed)),
         check_specs=[nothing_leaks],
     )

@@ -1,6 +1,7 @@
 """What every picture shares: colours, empty figures, names as they can be drawn, PNG bytes. Not what is drawn."""
 
 import io
+import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +46,10 @@ def two_panels(width: float, height: float) -> "tuple[Figure, tuple[Axes, Axes]]
 
 def message(text: str) -> bytes:
     """A picture that says in words why there is nothing to draw."""
-    figure, axes = panel(max(4, 0.4 + inches_of(text, 10)), 1)
+    lines = wrapped(text, WIDE - 0.4, 10)
+    figure, axes = panel(max(4, 0.4 + max(inches_of(line, 10) for line in lines)), 0.8 + 0.2 * len(lines))
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
+    axes.text(0.5, 0.5, "\n".join(lines), ha="center", va="center", transform=axes.transAxes)
     return png(figure)
 
 
@@ -82,6 +84,12 @@ def fitted(name: str, inches: float, size: float, weight: str = "normal") -> str
         narrow = inches_of(labels([name], middle)[0], size, weight) <= inches
         fits, wide = (middle, wide) if narrow else (fits, middle)
     return labels([name], fits)[0]
+
+
+def wrapped(text: str, inches: float, size: float) -> list[str]:
+    """Labels and words between them, in lines of about that many inches."""
+    letters = int(0.95 * inches * len(text) / inches_of(text, size))
+    return textwrap.wrap(text, max(20, letters))
 
 
 def inches_of(label: str, size: float, weight: str = "normal") -> float:

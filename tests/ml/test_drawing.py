@@ -56,3 +56,11 @@ def test_the_same_series_look_the_same_in_any_order_and_all_differ() -> None:
 def test_a_message_is_as_wide_as_its_words() -> None:
     fits_the_page(drawing.message("no"))
     fits_the_page(drawing.message("Nothing is missing: 1,234,567,890 rows, 12,345 columns."))
+
+
+@pytest.mark.parametrize("word", ["iii", "WWW", "some words"])
+def test_words_are_wrapped_by_what_they_measure(word: str) -> None:
+    lines = drawing.wrapped(" ".join([word] * 50), 3.0, 8)
+    assert " ".join(lines) == " ".join([word] * 50)
+    assert all(drawing.inches_of(line, 8) <= 3.0 for line in lines)
+    assert drawing.inches_of(lines[0], 8) > 2.2

@@ -1,12 +1,11 @@
 """A small drawing for every column of a table, all on one sheet, as PNG bytes. What they show is computed elsewhere."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mnist_pipeline.ml.drawing import BLUE, GREY, INK, ORANGE, WIDE, fitted, labels, message, png, sheet
+from mnist_pipeline.ml.drawing import BLUE, GREY, INK, ORANGE, WIDE, fitted, labels, message, png, sheet, wrapped
 from mnist_pipeline.ml.metrics import wilson_interval
 from mnist_pipeline.ml.tables import categories, columns
 
@@ -62,22 +61,20 @@ def category_rates(frame: "pd.DataFrame", target: "Target", names: tuple[str, st
     if not ranked or not len(positive):
         return message("No columns of categories: nothing to show.")
     telling = [column for column in ranked if not column.scattered]
-    shown, words = telling[:MOST_CATEGORICAL], []
-    words += _listed("They tell less", telling[MOST_CATEGORICAL:])
-    words += _listed("Too many categories to show", [column for column in ranked if column.scattered])
+    shown = telling[:MOST_CATEGORICAL]
+    hidden = _listed("They tell less", telling[MOST_CATEGORICAL:])
+    hidden += _listed("Too many categories to show", [column for column in ranked if column.scattered])
     if not shown:
-        return message("\n".join(words[:4]))
-    words.insert(
-        0, "Beside a bar its share, and of how many rows; black: 95 % interval. V: Cramér's, 0 unrelated, 1 decisive."
-    )
+        return message(" ".join(hidden))
     boxes = _stacked([len(column.rates) for column in shown], top=0.5)
     below = max(box.top + box.tall for box in boxes)
-    figure, axes = sheet(WIDE, below + 0.1 + 0.17 * len(words))
+    figure, axes = sheet(WIDE, below + 0.1 + 0.17 * (1 + len(hidden)))
     for box, column in zip(boxes, shown, strict=True):
         _bars(axes, box, column, positive.mean())
     whole = f"of all {len(positive):,} rows, {positive.mean():.1%}"
     _legend(figure, [(BLUE, f"share that is {labels(names)[1]}"), (ORANGE, whole)])
-    _words(axes, below, words)
+    words = "Beside a bar its share, and of how many rows; black: 95 % interval. V: Cramér's, 0 unrelated, 1 decisive."
+    _words(axes, below, [words, *hidden])
     return png(figure)
 
 
@@ -89,9 +86,8 @@ def _histograms(axes: "Axes", box: Box, column: columns.Numbers, auc: float, pos
     there = ~np.isnan(column.values)
     facts = [] if np.isnan(auc) else [f"AUC {auc:.2f}"]
     facts += [f"{(~there).sum():,} missing"] * (not there.all())
-    axes.text(
-        box.left, box.top, fitted(column.name, box.wide + 0.15, SMALL, "bold"), fontsize=SMALL, va="top", weight="bold"
-    )
+    name = fitted(column.name, box.wide + 0.15, SMALL, "bold")
+    axes.text(box.left, box.top, name, fontsize=SMALL, va="top", weight="bold")
     axes.text(box.left, box.top + 0.14, ", ".join(facts), fontsize=SMALL, va="top", color=INK)
     floor = box.top + box.tall - 0.14
     axes.add_artist(Line2D([box.left, box.left + box.wide], [floor, floor], color=GREY, lw=0.8))
@@ -143,7 +139,7 @@ def _stacked(lines: Sequence[int], top: float) -> list[Box]:
 def _listed(why: str, hidden: Sequence[categories.Categories]) -> list[str]:
     """Columns that are not shown, with the number of their categories, in lines; none if there are none."""
     names = labels(f"{column.name} ({column.number:,})" for column in hidden)
-    return textwrap.wrap(f"{why}: {', '.join(names)}.", 115)[:4] if hidden else []
+    return wrapped(f"{why}: {', '.join(names)}.", WIDE - 0.4, SMALL)[:4] if hidden else []
 
 
 def _bars(axes: "Axes", box: Box, column: categories.Categories, whole: float) -> None:
