@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run tune dev mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
-run tune dev mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
+run tune dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
+run tune dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
@@ -27,7 +27,7 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune dev mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run tune dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ tune: $(READY) ## Search better settings for a model, then a table (TARGET=, TRI
 
 dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+datasets: $(READY) ## The CSV files that tables can be learned from, and the command for each.
+	@$(BIN)/python -m mnist_pipeline.datasets
 
 mlflow: $(READY) ## Send what runs have recorded, then MLflow's UI on http://127.0.0.1:5000.
 	$(BIN)/python -m mnist_pipeline.experiments

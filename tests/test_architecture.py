@@ -27,7 +27,7 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
-            *("storage", "inbox", "experiments", "experiments.sender", "tracking", "alerts"),
+            *("storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -35,17 +35,21 @@ LAYERS = (
     ("assets, and jobs made of ops", {"assets", "jobs"}),
     ("automation", {"automation", "sensors"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run", "tune", "doctor", "experiments.__main__"}),
+    ("ways in", {"run", "tune", "doctor", "datasets.__main__", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
-    *("resources", "retries", "run", "doctor", "experiments.__main__", "jobs", "tune"),
+    *("resources", "retries", "run", "doctor", "datasets.__main__", "experiments.__main__", "jobs", "tune"),
 }
 READS_THE_ENVIRONMENT = {
-    *("resources", "definitions", "run", "doctor", "experiments.__main__"),
+    *("resources", "definitions", "run", "doctor", "datasets.__main__", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
-BY_ITSELF = {"experiments.__main__", "experiments.sender"}  # of a package, what may do more than the rest of it
+BY_ITSELF = {
+    "datasets.__main__",
+    "experiments.__main__",
+    "experiments.sender",
+}  # of a package, what may do more than the rest of it
 FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
     *("requests", "httpx", "urllib", "urllib3", "http", "aiohttp", "starlette", "fastapi", "uvicorn", "socket"),
@@ -61,8 +65,11 @@ HEAVY = {
     "onnx",
     "scipy",
     "pandas",
-    "optuna",
     "PIL",
+    "pandera",
+    "dagster_pandera",
+    "skops",
+    "optuna",
 }
 
 
@@ -192,7 +199,7 @@ def test_only_resources_builds_resources() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith(kinds) for base in node.bases)
     }
-    assert {"Source", "Models", "Pictures", "Mail", "Tracking", "AssetFilesResource"} <= resources
+    assert {"Source", "Models", "Pictures", "Mail", "Tables", "Tracking", "AssetFilesResource"} <= resources
     builders = {
         module
         for module, tree in TREES.items()

@@ -52,6 +52,11 @@ def drop(pipeline: Pipeline, name: str, table: pd.DataFrame | str) -> str:
     return key
 
 
+def records(table: dg.TableMetadataValue) -> list[dict[str, Any]]:
+    """The rows of a table in metadata."""
+    return [dict(record.data) for record in table.records]
+
+
 def made(result: dg.ExecuteInProcessResult) -> set[str]:
     events = result.get_asset_materialization_events()
     return {event.step_materialization_data.materialization.asset_key.to_user_string() for event in events}
@@ -87,12 +92,12 @@ def test_models_are_versions_with_cards_in_a_store_of_their_own(
 def test_what_mlflow_gets_is_in_the_spool(breast: tuple[Pipeline, dg.ExecuteInProcessResult]) -> None:
     pipeline, result = breast
     spool = pipeline.tracking.spool()
-    records = [spool.record(result.run_id, name) for name in spool.runs()[result.run_id]]
-    params = {name: value for record in records if record.kind == "params" for name, value in record.values.items()}
-    metrics = {name for record in records if record.kind == "metrics" for name in record.values}
+    found = [record for name in spool.waiting(result.run_id) if (record := spool.record(name))]
+    params = {name: value for record, _ in found if record.kind == "params" for name, value in record.values.items()}
+    metrics = {name for record, _ in found if record.kind == "metrics" for name in record.values}
     assert params["random_forest/trees"] == "5"
     assert {f"{name}/test_roc_auc" for name in MODELS} <= metrics
-    assert {record.path for record in records if record.kind == "artifact"} >= {"comparison/curves.png"}
+    assert {record.path for record, _ in found if record.kind == "artifact"} >= {"comparison/curves.png"}
 
 
 def test_the_same_again_has_the_same_data_versions(breast: tuple[Pipeline, dg.ExecuteInProcessResult]) -> None:
@@ -167,11 +172,8 @@ def test_two_datasets_run_by_themselves_and_stand_side_by_side(store: Pipeline) 
     assert facts["dagster/row_count"] == 750
     assert facts["source"].endswith("Half of it.csv")
     assert facts["file_sha256"].startswith(dropped.rpartition("-")[2])
-    rows = {
-        row["dataset"]: row
-        for row in metadata(second, "superstore/dataset_comparison")["datasets_table"].records_as_dicts
-    }
-    assert {key: row["rows"] for key, row in rows.items()} == {EMBEDDED: 1_500, dropped: 750}
+    rows = records(metadata(second, "superstore/dataset_comparison")["datasets_table"])
+    assert {row["dataset"]: row["rows"] for row in rows} == {EMBEDDED: 1_500, dropped: 750}
     assert materialization(second, "superstore/comparison").partition == dropped
     assert (
         store.models.of_table("superstore").card(metadata(second, "superstore/knn")["version"]).dataset
@@ -186,7 +188,7 @@ def test_a_dataset_that_is_alone_is_compared_with_none(store: Pipeline) -> None:
 
 def test_the_target_leaks_nowhere_and_what_is_left_out_is_said(store: Pipeline) -> None:
     result = store.run("superstore/raw_data", "superstore/prepared_data", night=EMBEDDED)
-    told = metadata(result, "superstore/prepared_data")["left_out"].records_as_dicts
+    told = records(metadata(result, "superstore/prepared_data")["left_out"])
     assert {"column": "Profit", "why": "the answer itself"} in told
     assert len(told) == len(SUPERSTORE.left_out)
 
