@@ -4,14 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
-run dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
+run tune dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
+run tune dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
 DATA_DIR ?=
 PRESET ?= fast
 CONFIG ?= {}
+# make tune TARGET=breast_cancer/random_forest TRIALS=50 LIMIT_S=600 SEED=1 FIXED='{"trees": 200}'
+TARGET ?= digit_classifier
+PARTITION ?=
+TRIALS ?= 20
+LIMIT_S ?= 0
+SEED ?= 0
+FIXED ?= {}
 ifneq ($(DATASET),)
 export MNIST_DATASET := $(DATASET)
 endif
@@ -20,13 +27,17 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run tune dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, PRESET=, CONFIG=).
 	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
+
+tune: $(READY) ## Search better settings for a model, then a table (TARGET=, TRIALS=, LIMIT_S=, SEED=, FIXED=).
+	@$(BIN)/python -m mnist_pipeline.tune --target '$(TARGET)' --partition '$(PARTITION)' --trials '$(TRIALS)' \
+		--seconds '$(LIMIT_S)' --seed '$(SEED)' --fixed '$(FIXED)'
 
 dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000

@@ -4,9 +4,11 @@ Not here: when an asset is out of date (`assets/conditions.py`), and the other s
 """
 
 import warnings
+from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.jobs.tuning import tuning
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
 
@@ -44,7 +46,7 @@ TABLES = {
     )
     for task in TASKS
 }
-JOBS = [training, deployment, make_model, batch_inference, full_pipeline, *TABLES.values()]
+JOBS: list[Any] = [training, deployment, make_model, batch_inference, full_pipeline, *TABLES.values(), tuning]
 
 with warnings.catch_warnings():
     # use_user_code_server, without which a condition of one's own cannot be evaluated, is in beta

@@ -5,6 +5,7 @@ decisions are not here but in the store: an asset hands on their names.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,7 +36,7 @@ class AssetFiles(dg.IOManager):
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Put the value, and tell where. Raises TypeError or ValueError for one that cannot be written."""
         suffix, data = _encoded(obj)
-        name = "/".join(context.get_asset_identifier()) + suffix
+        name = _name(context) + suffix
         with retried(lambda: context.step_context.previous_attempt_count):
             self.shelf.put(name, data)
         context.add_output_metadata({"path": dg.MetadataValue.path(self.shelf.where(name))})
@@ -46,6 +47,9 @@ class AssetFiles(dg.IOManager):
             return self._loaded(context)
 
     def _loaded(self, context: dg.InputContext) -> Any:
+        if not context.has_asset_key:
+            assert context.upstream_output
+            return read_value(self.shelf, _name(context.upstream_output), f"step {context.upstream_output.step_key}")
         name, asset = "/".join(context.asset_key.path), context.asset_key.to_user_string()
         if not context.has_asset_partitions:
             return read_value(self.shelf, name, asset)
@@ -87,6 +91,13 @@ def read_digits(path: Path) -> DigitData:
     with safe_open(str(path), framework="numpy") as file:
         arrays = {name: np.asarray(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         return from_tensors(arrays, file.metadata())
+
+
+def _name(context: dg.OutputContext) -> str:
+    """Without suffix. What an op hands on is kept by run and step: steps/<run>/try_configuration.007/result."""
+    if context.has_asset_key:
+        return "/".join(context.get_asset_identifier())
+    return "/".join(["steps", *(re.sub(r"\[(.*)\]", r".\1", part) for part in context.get_identifier())])
 
 
 def _read_json(path: Path) -> Any:

@@ -35,6 +35,7 @@ from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at, sh
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.store import ModelStore
+from mnist_pipeline.studies import Studies
 from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
 
 if TYPE_CHECKING:
@@ -102,6 +103,22 @@ class Pictures(dg.ConfigurableResource):
     def open(self) -> PictureBook:
         """The book that pictures are shown in."""
         return PictureBook(shelf_at(self.location, self.endpoint))
+
+
+class Tuning(dg.ConfigurableResource):
+    """What tuning leaves behind. folder: of studies, on this machine, whatever is kept in S3; location: of results."""
+
+    folder: str
+    location: str
+    endpoint: str = ""
+
+    def studies(self) -> Studies:
+        """What was tried so far."""
+        return Studies(Path(self.folder))
+
+    def results(self) -> Shelf:
+        """Where best configurations are kept."""
+        return shelf_at(self.location, self.endpoint)
 
 
 class Mail(dg.ConfigurableResource):
@@ -289,6 +306,9 @@ def _resources(
         ),
         "models": Models(location=at("models"), endpoint=endpoint),
         "pictures": Pictures(location=at("pictures"), endpoint=endpoint),
+        "tuning": Tuning(
+            folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint
+        ),
         "mail": Mail(
             inbox=_location(env, "MNIST_INBOX", at("inbox")),
             predictions=at("predictions"),

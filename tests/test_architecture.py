@@ -26,20 +26,20 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store"),
+            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
             *("storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
-    ("assets", {"assets"}),
+    ("assets, and jobs made of ops", {"assets", "jobs"}),
     ("automation", {"automation", "sensors"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run", "doctor", "datasets.__main__", "experiments.__main__"}),
+    ("ways in", {"run", "tune", "doctor", "datasets.__main__", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
-    *("resources", "retries", "run", "doctor", "datasets.__main__", "experiments.__main__"),
+    *("resources", "retries", "run", "doctor", "datasets.__main__", "experiments.__main__", "jobs", "tune"),
 }
 READS_THE_ENVIRONMENT = {
     *("resources", "definitions", "run", "doctor", "datasets.__main__", "experiments.__main__"),
