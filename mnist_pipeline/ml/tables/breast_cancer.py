@@ -20,7 +20,7 @@ BREAST_CANCER = TableTask(
     target=Target("diagnosis", equals="malignant", names=("benign", "malignant")),
     models={
         "decision_tree": DecisionTree(max_depth=4, min_samples_leaf=5),
-        "random_forest": RandomForest(trees=100, min_samples_leaf=1),
+        "random_forest": RandomForest(trees=50, min_samples_leaf=1),
         "logistic_regression": LogisticRegression(c=0.5),
         "knn": KNN(neighbours=9, weights="uniform"),
     },

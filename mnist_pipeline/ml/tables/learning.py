@@ -39,7 +39,17 @@ class Learned:
 
 def learn(table: "pd.DataFrame", task: TableTask, settings: Settings) -> Learned:
     """Fit on the training part only and measure on the others; where the test part is small, also over 5×5 folds of
-    the training part. table: features, target and part of each row."""
+    the training part. table: features, target and part of each row.
+
+    In one thread: on tables of this size several wait for each other, up to ten times as long.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):
+        return _learn(table, task, settings)
+
+
+def _learn(table: "pd.DataFrame", task: TableTask, settings: Settings) -> Learned:
     features, target = part_of(table, "train")
     pipeline = pipeline_of(settings, task, task.seed).fit(features, target)
     report: dict[str, Any] = {"train_rows": len(target)}

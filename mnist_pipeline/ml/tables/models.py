@@ -101,7 +101,7 @@ def _estimator(settings: Settings, seed: int) -> Any:
         from sklearn.ensemble import RandomForestClassifier
 
         own = settings.model_dump()
-        return RandomForestClassifier(own.pop("trees"), **own, class_weight="balanced_subsample", random_state=seed)
+        return RandomForestClassifier(own.pop("trees"), **own, class_weight="balanced", random_state=seed)
     if isinstance(settings, LogisticRegression):
         from sklearn.linear_model import LogisticRegression as Linear
 
