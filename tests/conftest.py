@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from fault_table import HEAD
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline
+from real_data import SUPERSTORE_CSV  # noqa: F401  # which takes it out of the environment
 from s3_server import CREDENTIALS, Proxy, moto_server, new_bucket, proxy_before
 
 from mnist_pipeline.storage.s3_requests import Place

@@ -3,16 +3,23 @@
 import os
 import re
 import subprocess
+from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
+from pipelines import metadata
 
 from mnist_pipeline.acquire import DATASETS
 from mnist_pipeline.alerts.kinds import KINDS
+from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS
+from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.ml import metrics
+from mnist_pipeline.resources import dev_resources
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -85,11 +92,45 @@ def test_the_links_to_files_lead_somewhere() -> None:
         assert (ROOT / link).is_file(), link
 
 
-def test_the_metric_of_ones_own_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = code_blocks("python")
-    names: dict[str, object] = {}
+def example_with(name: str) -> Any:
+    """What `name` is after the example of the README that defines it has run."""
+    (example,) = (block for block in code_blocks("python") if name in block)
+    names: dict[str, Any] = {}
     exec(example, names)
-    metric = names["sevens_found"]
+    return names[name]
+
+
+def churned(rows: int) -> str:
+    """A CSV file as somebody might have it."""
+    draw = np.random.default_rng(0)
+    lines = ["customer,since,until,plan,calls,spent,left"]
+    for customer in range(rows):
+        plan, calls, days = draw.integers(3), draw.integers(9), int(draw.integers(1, 300))
+        left = "yes" if calls + draw.normal() > 5 else "no"
+        until = date(2025, 1, 1) + timedelta(days)
+        spent = "" if draw.random() < 0.1 else f"{draw.random() * 99:.2f}"
+        lines.append(f"c{customer},2025-01-01,{until},{('basic', 'plus', 'pro')[plan]},{calls},{spent},{left}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_table_of_ones_own_runs_as_printed(tmp_path: Path) -> None:
+    task = example_with("CHURN")
+    folder = tmp_path / "datasets" / "churn"
+    folder.mkdir(parents=True)
+    (folder / "customers.csv").write_text(churned(400))
+    (dataset,) = Datasets(folder).all()
+    instance = dg.DagsterInstance.ephemeral()
+    instance.add_dynamic_partitions("churn_datasets", [dataset.key])
+    assets = tabular_assets(task)
+    resources = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path)})
+    result = dg.materialize(assets, instance=instance, resources=resources, partition_key=dataset.key)
+    assert result.success
+    assert metadata(result, "churn/comparison")["best_score"] > 0.9
+    assert metadata(result, "churn/random_forest")["settings"]["trees"] == 200
+
+
+def test_the_metric_of_ones_own_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    metric = example_with("sevens_found")
     truth = np.array([7, 7, 1], np.uint8)
     probabilities = np.eye(10, dtype=np.float32)[[7, 1, 1]]
     report = metrics.evaluate(truth, probabilities, [str(digit) for digit in range(10)], [metric])  # type: ignore[list-item]

@@ -62,6 +62,11 @@ MODELS: dict[str, type[Settings]] = {
 }
 
 
+def usual_models() -> dict[str, Settings]:
+    """Every kind of model with its default settings."""
+    return {name: kind() for name, kind in MODELS.items()}
+
+
 def pipeline_of(settings: Settings, task: TableTask, seed: int = 0) -> "Pipeline":
     """Columns to numbers, then the model, not fitted yet; classes are weighted where the model knows how.
 
@@ -109,5 +114,6 @@ def _estimator(settings: Settings, seed: int) -> Any:
     if isinstance(settings, KNN):
         from sklearn.neighbors import KNeighborsClassifier
 
-        return KNeighborsClassifier(settings.neighbours, weights=settings.weights)
+        # by comparing with every row: as quick on tables of this size, and no tree has to be stored and trusted
+        return KNeighborsClassifier(settings.neighbours, weights=settings.weights, algorithm="brute")
     raise TypeError(f"{type(settings).__name__} has no model: write one in ml/tables/models.py")
