@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run dev mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
-run dev mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
+run refresh dev mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
+run refresh dev mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
@@ -20,13 +20,16 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run dev mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run refresh dev mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, PRESET=, CONFIG=).
 	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
+
+refresh: $(READY) ## Make again what is out of date, by code or by data, and nothing else.
+	@$(BIN)/python -m mnist_pipeline.refresh
 
 dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000

@@ -33,16 +33,16 @@ LAYERS = (
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "sensors"}),
+    ("automation", {"automation", "sensors", "standings", "waves"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run", "doctor", "experiments.__main__"}),
+    ("ways in", {"run", "refresh", "notebook", "doctor", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
-    *("resources", "retries", "run", "doctor", "experiments.__main__"),
+    *("resources", "retries", "run", "refresh", "notebook", "doctor", "standings", "waves", "experiments.__main__"),
 }
 READS_THE_ENVIRONMENT = {
-    *("resources", "definitions", "run", "doctor", "experiments.__main__"),
+    *("resources", "definitions", "run", "refresh", "notebook", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
 BY_ITSELF = {"experiments.__main__", "experiments.sender"}  # of a package, what may do more than the rest of it

@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mnist_pipeline.assets.conditions import FOLLOWS, KEPT_UP_TO_DATE, patience
+from mnist_pipeline.assets.causes import follows, follows_only
+from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE, patience
 from mnist_pipeline.definitions import build_definitions
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # of Dagster's own evaluation for tests
@@ -53,6 +54,7 @@ class Graph:
             name=name,
             deps=DEPS[name],
             code_version=self.code[name],
+            metadata=follows_only(REPORT) if name == PRODUCTION else {},
             automation_condition=None if name == RAW else KEPT_UP_TO_DATE,
         )(make)
 
@@ -113,8 +115,11 @@ def test_the_real_assets_have_these_edges_and_this_condition() -> None:
         name: sorted(deps) for name, deps in DEPS.items()
     }
     assert {name for name, spec in specs.items() if spec.automation_condition} == set(ALL) - {RAW}
-    assert {key.to_user_string() for key in FOLLOWS} == set(ALL) - {RAW}
-    assert all(set(follows.changes_of) <= set(DEPS[key.to_user_string()]) for key, follows in FOLLOWS.items())
+    graph = build_definitions({}).get_repository_def().asset_graph
+    followed = {name: follows(graph.get(dg.AssetKey(name))) for name in ALL}
+    inputs = {name: sorted(key.to_user_string() for key in each.changes_of) for name, each in followed.items()}
+    assert inputs == {name: sorted(deps) for name, deps in {**DEPS, PRODUCTION: [REPORT]}.items()}
+    assert {name for name, each in followed.items() if not each.own_code} == {PRODUCTION}
 
 
 def test_the_first_time_everything_follows_the_data(empty: Graph) -> None:

@@ -1,0 +1,137 @@
+"""How every asset of the graph stands: up to date, or why not; and what would have to happen before it can be made.
+
+Not here: what "out of date" means (`assets/causes.py`), and the runs that make things again (`waves.py`).
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+
+from mnist_pipeline.assets.causes import Made, Target, causes, follows, source_of
+from mnist_pipeline.changes import Snapshot
+from mnist_pipeline.storage.blobs import StoreUnavailable
+
+CHECKS_LOOKED_BACK = 500  # evaluations of a check, over all partitions of its asset
+ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+
+
+@dataclass(frozen=True)
+class Standing:
+    """causes: why the target is out of date, none if it is not. obstacle: why it cannot be made now.
+
+    behind: what is before it, directly or not, and has to be made first.
+    """
+
+    target: Target
+    causes: tuple[str, ...] = ()
+    obstacle: str = ""
+    behind: frozenset[Target] = frozenset()
+
+    @property
+    def why_kept(self) -> str:
+        """For people, where it was not made again."""
+        if not self.causes:
+            return "up to date" if not self.behind else f"up to date with what there is; {self._waits}"
+        return f"out of date ({'; '.join(self.causes)}), but {self.obstacle or self._waits}"
+
+    @property
+    def _waits(self) -> str:
+        return (
+            f"{min(self.behind, default='something')} before it is out of date" if self.behind else "it was made once"
+        )
+
+
+class Observer:
+    """Looks at all assets of a repository at once. resources: what assets read from, by name."""
+
+    def __init__(
+        self, repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, resources: Mapping[str, Any]
+    ) -> None:
+        self.graph, self._instance, self._resources = repository.asset_graph, instance, resources
+        self._made = Made(instance, self.graph)
+
+    def on_request(self) -> list[dg.AssetKey]:
+        """What is not looked at: answers to questions, and what is not made here."""
+        return [key for key in self.graph.toposorted_asset_keys if not self._is_looked_at(self.graph.get(key))]
+
+    def look(self, settled: Collection[Target]) -> dict[Target, Standing]:
+        """Every target as it stands now, what is before others first. settled: holds nothing up, however it stands."""
+        self._made = Made(self._instance, self.graph)
+        found: dict[Target, Standing] = {}
+        for key in self.graph.toposorted_asset_keys:
+            if self._is_looked_at(self.graph.get(key)):
+                for partition in self._made.existing(key):
+                    target = Target(key, partition)
+                    found[target] = self._standing(target, found, settled)
+        return found
+
+    def made_with(self, target: Target) -> set[Target]:
+        """What one step makes together with it because it cannot make one alone; itself at least."""
+        entities = self.graph.get(target.key).execution_set_entity_keys
+        return {Target(key, target.partition) for key in entities if isinstance(key, dg.AssetKey)} | {target}
+
+    def _is_looked_at(self, node: BaseAssetNode) -> bool:
+        return node.is_materializable and not follows(node).nothing
+
+    def _standing(self, target: Target, found: Mapping[Target, Standing], settled: Collection[Target]) -> Standing:
+        before = list(self._before(target))
+        behind = {each for one in before if one in found for each in found[one].behind}
+        behind |= {one for one in before if one in found and found[one].causes and one not in settled}
+        try:
+            why = causes(self._made, target, self._snapshot(target))
+        except StoreUnavailable as error:
+            return Standing(target, ("nobody knows",), f"its source cannot be read: {error}", frozenset(behind))
+        obstacle = next(self._obstacles(before, found), "") if why else ""
+        return Standing(target, tuple(why), obstacle, frozenset(behind))
+
+    def _before(self, target: Target) -> Iterator[Target]:
+        for parent in sorted(self.graph.get(target.key).parent_keys):
+            yield from self._made.parents(target, parent)
+
+    def _snapshot(self, target: Target) -> Snapshot | None:
+        name = source_of(self.graph.get(target.key))
+        return self._resources[name].snapshot(target.partition) if name else None
+
+    def _obstacles(self, before: list[Target], found: Mapping[Target, Standing]) -> Iterator[str]:
+        for each in before:
+            node = self.graph.get(each.key)
+            if node.is_materializable and each not in found and not self._made.event(each):
+                yield f"{each} before it was never made: it is made on request only"
+            yield from self._failed_checks(each)
+
+    def _failed_checks(self, target: Target) -> Iterator[str]:
+        """Blocking checks that speak against what was made last."""
+        for key in sorted(self.graph.get(target.key).check_keys):
+            check = self.graph.get_check_spec(key)
+            record = self._evaluation(key, target) if check.blocking else None
+            if record and _is_bad(self._instance, record):
+                yield f"check {key.name} of {target} failed"
+
+    def _evaluation(self, key: dg.AssetCheckKey, target: Target) -> AssetCheckExecutionRecord | None:
+        """The newest of this check; for a partition, the newest in the run that made it."""
+        storage, event = self._instance.event_log_storage, self._made.event(target)
+        if target.partition is None:
+            return storage.get_latest_asset_check_execution_by_key([key]).get(key)
+        records = storage.get_asset_check_execution_history(key, CHECKS_LOOKED_BACK)
+        return next((each for each in records if event and _is_about(each, event)), None)
+
+
+def _is_about(record: AssetCheckExecutionRecord, event: dg.EventLogEntry) -> bool:
+    evaluated = record.evaluation if record.status in (Status.FAILED, Status.SUCCEEDED) else None
+    target = evaluated.target_materialization_data if evaluated else None
+    return (target.run_id if target else record.run_id) == event.run_id
+
+
+def _is_bad(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord) -> bool:
+    """Failed, or its run ended before it could say."""
+    if record.status == Status.FAILED:
+        return bool(record.evaluation and record.evaluation.severity == dg.AssetCheckSeverity.ERROR)
+    if record.status == Status.PLANNED:
+        run = instance.get_run_by_id(record.run_id)
+        return bool(run and run.status in ENDED_BADLY)
+    return False
