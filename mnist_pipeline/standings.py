@@ -22,28 +22,23 @@ ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
 @dataclass(frozen=True)
 class Standing:
-    """causes: why the target is out of date, none if it is not. obstacle: why it cannot be made now.
+    """causes: why the target is out of date, none if it is not. obstacle: why it cannot, or need not, be made now.
 
-    behind: what is before it, directly or not, and has to be made first.
+    behind: what is before it, directly or not, and has to be made first; the root of it all at the front.
     """
 
     target: Target
     causes: tuple[str, ...] = ()
     obstacle: str = ""
-    behind: frozenset[Target] = frozenset()
+    behind: tuple[Target, ...] = ()
 
     @property
     def why_kept(self) -> str:
         """For people, where it was not made again."""
+        waits = f"{self.behind[0]} before it is out of date" if self.behind else ""
         if not self.causes:
-            return "up to date" if not self.behind else f"up to date with what there is; {self._waits}"
-        return f"out of date ({'; '.join(self.causes)}), but {self.obstacle or self._waits}"
-
-    @property
-    def _waits(self) -> str:
-        return (
-            f"{min(self.behind, default='something')} before it is out of date" if self.behind else "it was made once"
-        )
+            return self.obstacle or "; ".join(filter(None, ["up to date", waits]))
+        return f"out of date ({'; '.join(self.causes)}), but {self.obstacle or waits}"
 
 
 class Observer:
@@ -80,18 +75,26 @@ class Observer:
 
     def _standing(self, target: Target, found: Mapping[Target, Standing], settled: Collection[Target]) -> Standing:
         before = list(self._before(target))
-        behind = {each for one in before if one in found for each in found[one].behind}
-        behind |= {one for one in before if one in found and found[one].causes and one not in settled}
+        if missing := self._without_partitions(target):
+            return Standing(target, obstacle=f"{missing.to_user_string()} has no partition yet")
+        held_up = {each for one in before if one in found for each in found[one].behind}
+        held_up |= {one for one in before if one in found and found[one].causes and one not in settled}
+        behind = tuple(each for each in found if each in held_up)
         try:
             why = causes(self._made, target, self._snapshot(target))
         except StoreUnavailable as error:
-            return Standing(target, ("nobody knows",), f"its source cannot be read: {error}", frozenset(behind))
+            return Standing(target, ("nobody knows",), f"its source cannot be read: {error}", behind)
         obstacle = next(self._obstacles(before, found), "") if why else ""
-        return Standing(target, tuple(why), obstacle, frozenset(behind))
+        return Standing(target, tuple(why), obstacle, behind)
 
     def _before(self, target: Target) -> Iterator[Target]:
         for parent in sorted(self.graph.get(target.key).parent_keys):
             yield from self._made.parents(target, parent)
+
+    def _without_partitions(self, target: Target) -> dg.AssetKey | None:
+        """An input of which there is nothing yet that the target could be made from, nor ever was."""
+        empty = (key for key in sorted(self.graph.get(target.key).parent_keys) if not self._made.parents(target, key))
+        return None if self._made.event(target) else next(empty, None)
 
     def _snapshot(self, target: Target) -> Snapshot | None:
         name = source_of(self.graph.get(target.key))

@@ -117,7 +117,7 @@ def _next(
         if standing.causes and target not in done:
             whole = observer.made_with(target)
             parts = [standings[each] for each in whole if each in standings]
-            if not any(part.obstacle or part.behind - whole for part in parts):
+            if not any(part.obstacle or set(part.behind) - whole for part in parts):
                 together = {each: f"made together with {target}" for each in whole if each not in ready}
                 ready |= {**together, target: "; ".join(standing.causes)}
     partitions = sorted({each.partition for each in ready}, key=lambda name: (name is not None, name or ""))

@@ -171,8 +171,15 @@ def causes(made: Made, target: Target, source: Snapshot | None = None) -> list[s
         name = parent.to_user_string()
         was, now = tags.get(INPUT + name), made.input_version(target, parent)
         if was != now:
-            found.append(f"{name} is {_short(now)}, was {_short(was)}" if was else f"{name} is new to it")
+            found.append(_changed(name, was, now))
     return found
+
+
+def _changed(name: str, was: str | None, now: str) -> str:
+    if was is None:
+        return f"{name} is new to it"
+    short = _short(was), _short(now)
+    return f"{name} has changed" if short[0] == short[1] else f"{name} is {short[1]}, was {short[0]}"
 
 
 def _short(version: str) -> str:
