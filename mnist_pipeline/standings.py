@@ -14,8 +14,10 @@ from dagster._core.storage.asset_check_execution_record import AssetCheckExecuti
 
 from mnist_pipeline.assets.causes import Made, Target, causes, follows, source_of
 from mnist_pipeline.changes import Snapshot
+from mnist_pipeline.executor import was_killed
 from mnist_pipeline.storage.blobs import StoreUnavailable
 
+PARTITION = "dagster/partition"  # tag of a run
 CHECKS_LOOKED_BACK = 500  # evaluations of a check, over all partitions of its asset
 ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
@@ -38,7 +40,7 @@ class Standing:
         waits = f"{self.behind[0]} before it is out of date" if self.behind else ""
         if not self.causes:
             return self.obstacle or "; ".join(filter(None, ["up to date", waits]))
-        return f"out of date ({'; '.join(self.causes)}), but {self.obstacle or waits}"
+        return f"out of date ({'; '.join(self.causes)}), but {waits or self.obstacle}"
 
 
 class Observer:
@@ -84,7 +86,7 @@ class Observer:
             why = causes(self._made, target, self._snapshot(target))
         except StoreUnavailable as error:
             return Standing(target, ("nobody knows",), f"its source cannot be read: {error}", behind)
-        obstacle = next(self._obstacles(before, found), "") if why else ""
+        obstacle = next(self._obstacles(target, before, found), "") if why else ""
         return Standing(target, tuple(why), obstacle, behind)
 
     def _before(self, target: Target) -> Iterator[Target]:
@@ -100,20 +102,33 @@ class Observer:
         name = source_of(self.graph.get(target.key))
         return self._resources[name].snapshot(target.partition) if name else None
 
-    def _obstacles(self, before: list[Target], found: Mapping[Target, Standing]) -> Iterator[str]:
+    def _obstacles(self, target: Target, before: list[Target], found: Mapping[Target, Standing]) -> Iterator[str]:
+        if run := self._being_made_by(target):
+            yield f"run {run[:8]} is making it"
         for each in before:
             node = self.graph.get(each.key)
             if node.is_materializable and each not in found and not self._made.event(each):
                 yield f"{each} before it was never made: it is made on request only"
             yield from self._failed_checks(each)
 
+    def _being_made_by(self, target: Target) -> str | None:
+        """The id of the run that was to make it last, where that is under way and has not made it yet."""
+        entries = [record.asset_entry for record in self._instance.get_asset_records([target.key])]
+        run_id, made = entries[0].last_run_id if entries else None, self._made.event(target)
+        if run_id is None or (made and made.run_id == run_id):
+            return None
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished or run.tags.get(PARTITION) != target.partition:
+            return None
+        return None if was_killed(self._instance, run_id) else run_id
+
     def _failed_checks(self, target: Target) -> Iterator[str]:
         """Blocking checks that speak against what was made last."""
         for key in sorted(self.graph.get(target.key).check_keys):
             check = self.graph.get_check_spec(key)
             record = self._evaluation(key, target) if check.blocking else None
-            if record and _is_bad(self._instance, record):
-                yield f"check {key.name} of {target} failed"
+            if record and (fault := _fault(self._instance, record)):
+                yield f"check {key.name} of {target} {fault}"
 
     def _evaluation(self, key: dg.AssetCheckKey, target: Target) -> AssetCheckExecutionRecord | None:
         """The newest of this check; for a partition, the newest in the run that made it."""
@@ -130,11 +145,12 @@ def _is_about(record: AssetCheckExecutionRecord, event: dg.EventLogEntry) -> boo
     return (target.run_id if target else record.run_id) == event.run_id
 
 
-def _is_bad(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord) -> bool:
-    """Failed, or its run ended before it could say."""
+def _fault(instance: dg.DagsterInstance, record: AssetCheckExecutionRecord) -> str:
+    """What speaks against the asset; empty for nothing."""
     if record.status == Status.FAILED:
-        return bool(record.evaluation and record.evaluation.severity == dg.AssetCheckSeverity.ERROR)
+        severe = record.evaluation and record.evaluation.severity == dg.AssetCheckSeverity.ERROR
+        return "failed" if severe else ""
     if record.status == Status.PLANNED:
         run = instance.get_run_by_id(record.run_id)
-        return bool(run and run.status in ENDED_BADLY)
-    return False
+        return f"has no verdict, for run {record.run_id[:8]} ended before" if run and run.status in ENDED_BADLY else ""
+    return ""

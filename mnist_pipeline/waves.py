@@ -100,18 +100,16 @@ def refresh(
             wave = _next(observer, standings, done)
             if not wave:
                 return Report(list(done.values()), list(standings.values()), observer.on_request(), faults)
-            for partition, targets in wave:
-                made, more = _Run(repository, instance, id).make(targets, partition)
+            for targets in wave:
+                made, more = _Run(repository, instance, id).make(targets)
                 done |= {each.target: each for each in made}
                 faults += more
                 for each in made:
                     say(each.line())
 
 
-def _next(
-    observer: Observer, standings: dict[Target, Standing], done: dict[Target, Done]
-) -> list[tuple[str | None, dict[Target, str]]]:
-    """Partition and target -> why, of each run of the next wave: what waits for nothing else."""
+def _next(observer: Observer, standings: dict[Target, Standing], done: dict[Target, Done]) -> list[dict[Target, str]]:
+    """Target -> why, of each run of the next wave: what waits for nothing else, a partition a run."""
     ready: dict[Target, str] = {}
     for target, standing in standings.items():
         if standing.causes and target not in done:
@@ -120,8 +118,10 @@ def _next(
             if not any(part.obstacle or set(part.behind) - whole for part in parts):
                 together = {each: f"made together with {target}" for each in whole if each not in ready}
                 ready |= {**together, target: "; ".join(standing.causes)}
-    partitions = sorted({each.partition for each in ready}, key=lambda name: (name is not None, name or ""))
-    return [(name, {each: why for each, why in ready.items() if each.partition == name}) for name in partitions]
+    runs: dict[tuple[Any, str | None], dict[Target, str]] = {}
+    for target, why in ready.items():
+        runs.setdefault((observer.graph.get(target.key).partitions_def, target.partition), {})[target] = why
+    return list(runs.values())
 
 
 @contextmanager
@@ -143,7 +143,7 @@ class _Run:
     instance: dg.DagsterInstance
     id: str
 
-    def make(self, targets: dict[Target, str], partition: str | None) -> tuple[list[Done], list[str]]:
+    def make(self, targets: dict[Target, str]) -> tuple[list[Done], list[str]]:
         """What became of each target, and the faults of other steps."""
         began, job = perf_counter(), self.repository.get_implicit_global_asset_job_def()
         loggers: dict[str, Any] = {"loggers": {"brief": {}}} if "brief" in job.loggers else {}
@@ -151,7 +151,7 @@ class _Run:
             result = job.execute_in_process(
                 instance=self.instance,
                 asset_selection=[each.key for each in targets],
-                partition_key=partition,
+                partition_key=next(iter(targets)).partition,
                 tags={REFRESH: self.id},
                 run_config=loggers,
                 raise_on_error=False,

@@ -271,7 +271,7 @@ def test_what_fails_is_told_and_what_follows_waits_while_the_rest_goes_on(world:
     world.failing = {TREE}
     report = world.refresh()
     assert not report.well
-    assert world.made == [RAW, f"{ROWS} [2016]", PREPARED, f"{SUM} [2016]", FOREST, ALL_SETS]
+    assert sorted(world.made) == sorted([RAW, PREPARED, FOREST, f"{ROWS} [2016]", f"{SUM} [2016]", ALL_SETS])
     (failed,) = (each for each in report.done if each.fault)
     assert (str(failed.target), failed.fault) == (TREE, "RuntimeError: no disk for toy/tree")
     assert "before it is out of date" in why(report, COMPARED)
@@ -315,6 +315,19 @@ def test_what_is_still_out_of_date_after_it_ran_is_not_run_again(world: World) -
     assert not report.well
     assert "STILL" in (text := "\n".join(report.lines()))
     assert "out of date after it ran: its source has changed" in text
+
+
+def test_what_another_run_is_making_is_left_to_it(world: World) -> None:
+    world.code[COMPARED] = "2"
+    job = world.definitions().resolve_implicit_global_asset_job_def()
+    part = job.get_subset(asset_selection={key(COMPARED)})
+    wanted = frozenset([key(COMPARED)])
+    run = world.instance.create_run_for_job(part, asset_selection=wanted, status=dg.DagsterRunStatus.STARTED)
+    report = world.refresh()
+    assert (report.well, world.made) == (False, [])
+    assert f"run {run.run_id[:8]} is making it" in why(report, COMPARED)
+    world.instance.report_run_canceled(run)
+    assert (world.refresh().well, world.made) == (True, [COMPARED, DECISION])
 
 
 # --- partitions ---
@@ -432,6 +445,18 @@ def test_what_cannot_be_made_alone_is_made_together(instance: dg.DagsterInstance
     assert made_by(instance, assets("2")) == []
 
 
+def test_partitions_of_two_kinds_that_bear_the_same_name_are_two_runs(instance: dg.DagsterInstance) -> None:
+    def asset(name: str) -> dg.AssetsDefinition:
+        @dg.asset(name=name, partitions_def=dg.DynamicPartitionsDefinition(name=f"sets of {name}"))
+        def make() -> None: ...
+
+        instance.add_dynamic_partitions(f"sets of {name}", ["2016"])
+        return make
+
+    assert made_by(instance, [asset("one"), asset("two")]) == ["one [2016]", "two [2016]"]
+    assert len(instance.get_runs()) == 2
+
+
 def test_an_input_from_outside_that_was_observed_is_followed(instance: dg.DagsterInstance) -> None:
     outside = dg.AssetSpec("outside")
 
@@ -490,5 +515,5 @@ def test_a_resource_that_does_not_exist_is_named(instance: dg.DagsterInstance) -
     @dg.asset(metadata=read_from("flies"))
     def rows() -> None: ...
 
-    with pytest.raises(dg.DagsterInvalidDefinitionError, match="reads from 'flies': no such resource"):
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="it reads from 'flies': no such resource"):
         made_by(instance, [rows])

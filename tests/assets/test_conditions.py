@@ -292,3 +292,38 @@ def test_patience_grows_to_four_hours() -> None:
     minutes = [patience(failures).total_seconds() / 60 for failures in range(8)]
     assert minutes == [0, 10, 20, 40, 80, 160, 240, 240]
     assert patience(10_000) == timedelta(hours=4)
+
+
+def test_of_an_asset_in_partitions_only_those_that_are_out_of_date_are_asked_for() -> None:
+    """Each has its own inputs."""
+    years = dg.DynamicPartitionsDefinition(name="years")
+    content = {"2016": "1", "2017": "1"}
+
+    @dg.asset(partitions_def=years, code_version="1")
+    def rows() -> dg.MaterializeResult:
+        year = dg.AssetExecutionContext.get().partition_key
+        return dg.MaterializeResult(data_version=dg.DataVersion(content[year]))
+
+    @dg.asset(partitions_def=years, deps=[rows], code_version="1", automation_condition=KEPT_UP_TO_DATE)
+    def total() -> None: ...
+
+    definitions = dg.Definitions([rows, total])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("years", list(content))
+
+        def asked() -> set[str | None]:
+            seen = dg.evaluate_automation_conditions(definitions, instance)
+            (result,) = (each for each in seen.results if each.key == total.key)
+            return set(result.true_subset.expensively_compute_partition_keys())
+
+        def run(*assets: dg.AssetsDefinition) -> None:
+            for year in content:
+                assert dg.materialize([rows, total], instance=instance, partition_key=year, selection=assets).success
+
+        run(rows)
+        assert asked() == {"2016", "2017"}
+        run(total)
+        assert asked() == set()
+        content["2017"] = "2"
+        run(rows)
+        assert asked() == {"2017"}
