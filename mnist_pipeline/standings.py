@@ -27,12 +27,14 @@ class Standing:
     """causes: why the target is out of date, none if it is not. obstacle: why it cannot, or need not, be made now.
 
     behind: what is before it, directly or not, and has to be made first; the root of it all at the front.
+    run: another one that is under way and makes it.
     """
 
     target: Target
     causes: tuple[str, ...] = ()
     obstacle: str = ""
     behind: tuple[Target, ...] = ()
+    run: dg.DagsterRun | None = None
 
     @property
     def why_kept(self) -> str:
@@ -51,6 +53,7 @@ class Observer:
     ) -> None:
         self.graph, self._instance, self._resources = repository.asset_graph, instance, resources
         self._made = Made(instance, self.graph)
+        self.ignored: set[str] = set()  # ids of runs that are not waited for
 
     def on_request(self) -> list[dg.AssetKey]:
         """What is not looked at: answers to questions, and what is not made here."""
@@ -86,8 +89,11 @@ class Observer:
             why = causes(self._made, target, self._snapshot(target))
         except StoreUnavailable as error:
             return Standing(target, ("nobody knows",), f"its source cannot be read: {error}", behind)
-        obstacle = next(self._obstacles(target, before, found), "") if why else ""
-        return Standing(target, tuple(why), obstacle, behind)
+        if not why:
+            return Standing(target, behind=behind)
+        if run := self._being_made_by(target):
+            return Standing(target, tuple(why), f"run {run.run_id[:8]} is to make it", behind, run)
+        return Standing(target, tuple(why), next(self._obstacles(before, found), ""), behind)
 
     def _before(self, target: Target) -> Iterator[Target]:
         for parent in sorted(self.graph.get(target.key).parent_keys):
@@ -102,25 +108,23 @@ class Observer:
         name = source_of(self.graph.get(target.key))
         return self._resources[name].snapshot(target.partition) if name else None
 
-    def _obstacles(self, target: Target, before: list[Target], found: Mapping[Target, Standing]) -> Iterator[str]:
-        if run := self._being_made_by(target):
-            yield f"run {run[:8]} is making it"
+    def _obstacles(self, before: list[Target], found: Mapping[Target, Standing]) -> Iterator[str]:
         for each in before:
             node = self.graph.get(each.key)
             if node.is_materializable and each not in found and not self._made.event(each):
                 yield f"{each} before it was never made: it is made on request only"
             yield from self._failed_checks(each)
 
-    def _being_made_by(self, target: Target) -> str | None:
-        """The id of the run that was to make it last, where that is under way and has not made it yet."""
+    def _being_made_by(self, target: Target) -> dg.DagsterRun | None:
+        """The run that was to make it last, where that is under way and has not made it yet."""
         entries = [record.asset_entry for record in self._instance.get_asset_records([target.key])]
         run_id, made = entries[0].last_run_id if entries else None, self._made.event(target)
-        if run_id is None or (made and made.run_id == run_id):
+        if run_id is None or run_id in self.ignored or (made and made.run_id == run_id):
             return None
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished or run.tags.get(PARTITION) != target.partition:
             return None
-        return None if was_killed(self._instance, run_id) else run_id
+        return None if was_killed(self._instance, run_id) else run
 
     def _failed_checks(self, target: Target) -> Iterator[str]:
         """Blocking checks that speak against what was made last."""

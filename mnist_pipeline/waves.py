@@ -5,93 +5,39 @@ out equal ends its wave there. Whatever was made once in a refresh is not made a
 Not here: what is out of date (`assets/causes.py`, `standings.py`); who asks for it (`refresh.py`, `automation.py`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
-from time import perf_counter
 from typing import Any
 
 import dagster as dg
 
 from mnist_pipeline.assets.causes import Target, source_of
 from mnist_pipeline.executor import free_slots_of_the_dead
+from mnist_pipeline.reports import Done, Report, line
 from mnist_pipeline.standings import Observer, Standing
 
 REFRESH = "mnist_pipeline/refresh"  # the tag by which all runs of a refresh are found
-NAMED = 3  # partitions in a line
-
-
-@dataclass(frozen=True)
-class Done:
-    """What became of a target that was to be made. fault: why it was not, empty if it was."""
-
-    target: Target
-    why: str
-    run_id: str
-    seconds: float = 0.0
-    fault: str = ""
-
-    def line(self) -> str:
-        """For a terminal."""
-        if self.fault:
-            return _line("FAILED", str(self.target), f"{self.fault}\n(it was run because: {self.why})")
-        return _line("ran", str(self.target), f"{self.seconds:5.1f} s  {self.why}")
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a refresh did: in the order of its runs, then how everything stands."""
-
-    done: Sequence[Done]
-    standings: Sequence[Standing]
-    on_request: Sequence[dg.AssetKey]
-    faults: Sequence[str] = field(default=())  # of steps that make nothing: checks
-
-    @property
-    def well(self) -> bool:
-        """Whether everything that was looked at is up to date."""
-        return not (self.faults or any(each.fault for each in self.done) or any(s.causes for s in self.standings))
-
-    @property
-    def runs(self) -> list[str]:
-        """Ids of the runs, in their order."""
-        return list(dict.fromkeys(each.run_id for each in self.done if each.run_id))
-
-    def lines(self) -> Iterator[str]:
-        """What was kept, and why; then the sum. What ran was told when it had."""
-        yield from map(_fault_line, self.faults)
-        ran = {each.target for each in self.done}
-        kept = [each for each in self.standings if each.target not in ran]
-        again = [each for each in self.standings if each.target in ran and each.causes]
-        for each in again:
-            if not any(one.target == each.target and one.fault for one in self.done):
-                yield _line("STILL", str(each.target), f"out of date after it ran: {'; '.join(each.causes)}")
-        for (key, why), group in groupby(kept, lambda each: (each.target.key, each.why_kept)):
-            yield _line("kept", _names(key, [each.target.partition for each in group]), why)
-        yield ""
-        if self.on_request:
-            names = ", ".join(key.to_user_string() for key in self.on_request)
-            yield f"  not looked at, for it is made on request only: {names}"
-        yield f"  {self._sum(len(kept))}"
-
-    def _sum(self, kept: int) -> str:
-        failed = sum(bool(each.fault) for each in self.done)
-        parts = [f"{len(self.done) - failed} ran", f"{failed} failed" if failed else "", f"{kept} kept"]
-        end = "everything is up to date" if self.well else "not everything is up to date"
-        return f"{', '.join(filter(None, parts))}: {end}"
+PAUSE_S, QUEUED_LOOKS = 2.0, 30  # a run that is queued is waited for a minute
+NOT_BEGUN = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
 def refresh(
-    repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, id: str, say: Callable[[str], None]
+    repository: dg.RepositoryDefinition,
+    instance: dg.DagsterInstance,
+    id: str,
+    say: Callable[[str], None],
+    pause: Callable[[], None] = lambda: time.sleep(PAUSE_S),
 ) -> Report:
     """Make again what is out of date. id: for the tag of its runs. say: is called with a line when a target has run.
 
-    Partitions are those that exist when the refresh begins or come while it runs.
+    What another run is making is waited for, with pauses between two looks, and made here if that run fails.
     """
     free_slots_of_the_dead(instance)
     done: dict[Target, Done] = {}
     faults: list[str] = []
+    waiting = _Waiting(say)
     with _sources(repository, instance) as resources:
         observer = Observer(repository, instance, resources)
         while True:
@@ -99,6 +45,9 @@ def refresh(
             standings = observer.look(settled)
             wave = _next(observer, standings, done)
             if not wave:
+                if waiting.goes_on(standings, observer.ignored):
+                    pause()
+                    continue
                 return Report(list(done.values()), list(standings.values()), observer.on_request(), faults)
             for targets in wave:
                 made, more = _Run(repository, instance, id).make(targets)
@@ -124,6 +73,28 @@ def _next(observer: Observer, standings: dict[Target, Standing], done: dict[Targ
     return list(runs.values())
 
 
+@dataclass
+class _Waiting:
+    """For what other runs are making, such as those of the automation conditions."""
+
+    say: Callable[[str], None]
+    told: set[str] = field(default_factory=set)
+    looks: int = 0
+
+    def goes_on(self, standings: dict[Target, Standing], ignored: set[str]) -> bool:
+        """Whether there is such a run. ignored: gets those that have not begun after a minute, for nobody may be there
+        to begin them; what they were to make is made here."""
+        runs = {each.target: each.run for each in standings.values() if each.run}
+        for target, run in runs.items():
+            if run.run_id not in self.told:
+                self.say(line("waits", str(target), f"run {run.run_id[:8]} is to make it"))
+                self.told.add(run.run_id)
+        self.looks += 1
+        if self.looks > QUEUED_LOOKS:
+            ignored |= {run.run_id for run in runs.values() if run.status in NOT_BEGUN}
+        return bool(runs)
+
+
 @contextmanager
 def _sources(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
     """The resources that assets say they read from, by name."""
@@ -145,7 +116,7 @@ class _Run:
 
     def make(self, targets: dict[Target, str]) -> tuple[list[Done], list[str]]:
         """What became of each target, and the faults of other steps."""
-        began, job = perf_counter(), self.repository.get_implicit_global_asset_job_def()
+        began, job = time.perf_counter(), self.repository.get_implicit_global_asset_job_def()
         loggers: dict[str, Any] = {"loggers": {"brief": {}}} if "brief" in job.loggers else {}
         try:
             result = job.execute_in_process(
@@ -158,7 +129,7 @@ class _Run:
             )
         except dg.DagsterInvalidConfigError as error:  # before there was a run
             fault = str(error)
-            return [Done(target, why, "", perf_counter() - began, fault) for target, why in targets.items()], []
+            return [Done(target, why, "", time.perf_counter() - began, fault) for target, why in targets.items()], []
         return self._read(result, targets)
 
     def _read(self, result: dg.ExecuteInProcessResult, targets: dict[Target, str]) -> tuple[list[Done], list[str]]:
@@ -196,19 +167,3 @@ def cause_of(error: Any) -> str:
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error is not None else "no reason was given"
-
-
-def _line(what: str, name: str, why: str) -> str:
-    first, *rest = why.splitlines()
-    return "\n".join([f"  {what:<6}  {name:<34}  {first}", *(f"{'':<12}{more}" for more in rest)])
-
-
-def _fault_line(fault: str) -> str:
-    step, _, cause = fault.partition(": ")
-    return _line("FAILED", step, cause)
-
-
-def _names(key: dg.AssetKey, partitions: Sequence[str | None]) -> str:
-    named = [each for each in partitions if each is not None]
-    more = f" … {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return key.to_user_string() + (f" [{', '.join(named[:NAMED])}{more}]" if named else "")

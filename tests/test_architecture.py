@@ -33,13 +33,24 @@ LAYERS = (
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets", {"assets"}),
-    ("automation", {"automation", "sensors", "standings", "waves"}),
+    ("automation", {"automation", "sensors", "standings", "reports", "waves"}),
     ("definitions", {"definitions"}),
     ("ways in", {"run", "refresh", "notebook", "doctor", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
-    *("resources", "retries", "run", "refresh", "notebook", "doctor", "standings", "waves", "experiments.__main__"),
+    *(
+        "resources",
+        "retries",
+        "run",
+        "refresh",
+        "notebook",
+        "doctor",
+        "standings",
+        "reports",
+        "waves",
+        "experiments.__main__",
+    ),
 }
 READS_THE_ENVIRONMENT = {
     *("resources", "definitions", "run", "refresh", "notebook", "doctor", "experiments.__main__"),

@@ -12,8 +12,9 @@ import pytest
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline, at_home, call, instance_of
 
 from mnist_pipeline.alerts.kinds import Alert
+from mnist_pipeline.reports import Report
 from mnist_pipeline.sensors.telling import Position, tell_runs
-from mnist_pipeline.waves import REFRESH, Report, refresh
+from mnist_pipeline.waves import REFRESH, refresh
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")  # of Definitions.map_asset_specs
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import pytest
 from mnist_pipeline.assets.causes import Target, follows_only, read_from
 from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.console import brief_logger
-from mnist_pipeline.waves import REFRESH, Report, refresh
+from mnist_pipeline.reports import Report
+from mnist_pipeline.waves import QUEUED_LOOKS, REFRESH, refresh
 
 SETS = dg.DynamicPartitionsDefinition(name="sets")
 RAW, PREPARED, TREE, FOREST = "toy/raw", "toy/prepared", "toy/tree", "toy/forest"
@@ -85,11 +86,11 @@ class World:
             loggers={"brief": brief_logger},
         )
 
-    def refresh(self) -> Report:
-        """Of definitions as they are now, as a new process would see them."""
+    def refresh(self, pause: Callable[[], None] = pytest.fail) -> Report:
+        """Of definitions as they are now, as a new process would see them. pause: what happens while it waits."""
         self.made.clear()
         self.said.clear()
-        return refresh(self.definitions().get_repository_def(), self.instance, "abcd", self.said.append)
+        return refresh(self.definitions().get_repository_def(), self.instance, "abcd", self.said.append, pause)
 
     def run(self, *names: str) -> None:
         """By hand."""
@@ -317,17 +318,40 @@ def test_what_is_still_out_of_date_after_it_ran_is_not_run_again(world: World) -
     assert "out of date after it ran: its source has changed" in text
 
 
-def test_what_another_run_is_making_is_left_to_it(world: World) -> None:
-    world.code[COMPARED] = "2"
+def begin(world: World, name: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+    """A run of another process that is to make this."""
     job = world.definitions().resolve_implicit_global_asset_job_def()
-    part = job.get_subset(asset_selection={key(COMPARED)})
-    wanted = frozenset([key(COMPARED)])
-    run = world.instance.create_run_for_job(part, asset_selection=wanted, status=dg.DagsterRunStatus.STARTED)
-    report = world.refresh()
-    assert (report.well, world.made) == (False, [])
-    assert f"run {run.run_id[:8]} is making it" in why(report, COMPARED)
-    world.instance.report_run_canceled(run)
-    assert (world.refresh().well, world.made) == (True, [COMPARED, DECISION])
+    part = job.get_subset(asset_selection={key(name)})
+    return world.instance.create_run_for_job(part, asset_selection=frozenset([key(name)]), status=status)
+
+
+def test_what_another_run_is_making_is_waited_for(world: World) -> None:
+    world.code[COMPARED] = "2"
+    run = begin(world, COMPARED, dg.DagsterRunStatus.STARTED)
+
+    def it_ends() -> None:
+        world.run(COMPARED)
+        world.instance.report_run_canceled(run)
+
+    report = world.refresh(it_ends)
+    assert (report.well, [str(each.target) for each in report.done]) == (True, [DECISION])
+    assert f"run {run.run_id[:8]} is to make it" in world.said[0]
+
+
+def test_what_another_run_could_not_make_is_made_here(world: World) -> None:
+    world.code[COMPARED] = "2"
+    run = begin(world, COMPARED, dg.DagsterRunStatus.STARTED)
+    report = world.refresh(lambda: world.instance.report_run_failed(run))
+    assert (report.well, world.made) == (True, [COMPARED, DECISION])
+
+
+def test_a_run_that_never_begins_is_waited_for_a_while_and_then_not(world: World) -> None:
+    world.code[COMPARED] = "2"
+    begin(world, COMPARED, dg.DagsterRunStatus.NOT_STARTED)
+    pauses: list[None] = []
+    report = world.refresh(lambda: pauses.append(None))
+    assert (report.well, world.made, len(world.said)) == (True, [COMPARED, DECISION], 3)
+    assert len(pauses) == QUEUED_LOOKS + 1
 
 
 # --- partitions ---
