@@ -47,8 +47,8 @@ def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
     """As `make refresh` does. Its runs are runs of their own, found by their tag; this one links to them."""
     context.instance.add_run_tags(context.run_id, {REFRESH: context.run_id})
     report = refresh(context.repository_def, context.instance, context.run_id, context.log.info)
-    said = "\n".join(report.lines())
-    context.log.info(said)
+    context.log.info("\n".join(report.lines()))
+    said = "\n".join([*(each.line() for each in report.done), *report.lines()])
     links = {f"run {number}": dg.MetadataValue.dagster_run(run) for number, run in enumerate(report.runs, 1)}
     if report.well:
         context.add_output_metadata({"summary": dg.MetadataValue.md(f"```\n{said}\n```"), **links})

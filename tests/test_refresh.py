@@ -123,6 +123,7 @@ def test_the_job_makes_what_is_out_of_date_in_runs_of_its_own(
     (output,) = instance.all_logs(outer.run_id, of_type=dg.DagsterEventType.STEP_OUTPUT)
     metadata = output.get_dagster_event().step_output_data.metadata
     assert metadata["run 1"] == dg.MetadataValue.dagster_run(inner.run_id)
+    assert re.search(r"ran +model_evaluation +[\d.]+ s  never made", str(metadata["summary"].value))
     assert "1 ran, 4 kept: everything is up to date" in str(metadata["summary"].value)
 
 
