@@ -4,14 +4,21 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run refresh dev mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
-run refresh dev mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
+run refresh tune dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
+run refresh tune dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
 DATA_DIR ?=
 PRESET ?= fast
 CONFIG ?= {}
+# make tune TARGET=breast_cancer/random_forest TRIALS=50 LIMIT_S=600 SEED=1 FIXED='{"trees": 200}'
+TARGET ?= digit_classifier
+PARTITION ?=
+TRIALS ?= 20
+LIMIT_S ?= 0
+SEED ?= 0
+FIXED ?= {}
 ifneq ($(DATASET),)
 export MNIST_DATASET := $(DATASET)
 endif
@@ -20,7 +27,7 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run refresh dev mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run refresh tune dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -31,8 +38,15 @@ run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, 
 refresh: $(READY) ## Make again what is out of date, by code or by data, and nothing else.
 	@$(BIN)/python -m mnist_pipeline.refresh
 
+tune: $(READY) ## Search better settings for a model, then a table (TARGET=, TRIALS=, LIMIT_S=, SEED=, FIXED=).
+	@$(BIN)/python -m mnist_pipeline.tune --target '$(TARGET)' --partition '$(PARTITION)' --trials '$(TRIALS)' \
+		--seconds '$(LIMIT_S)' --seed '$(SEED)' --fixed '$(FIXED)'
+
 dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+datasets: $(READY) ## The CSV files that tables can be learned from, and the command for each.
+	@$(BIN)/python -m mnist_pipeline.datasets
 
 mlflow: $(READY) ## Send what runs have recorded, then MLflow's UI on http://127.0.0.1:5000.
 	$(BIN)/python -m mnist_pipeline.experiments

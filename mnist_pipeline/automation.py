@@ -4,10 +4,12 @@ Not here: when an asset is out of date (`assets/conditions.py`), and the other s
 """
 
 import warnings
+from typing import Any
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from mnist_pipeline.jobs.tuning import tuning
+from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.sensors.telling import is_told_by_others
 from mnist_pipeline.waves import REFRESH, refresh
@@ -64,12 +66,16 @@ def refresh_job() -> None:
     make_what_is_out_of_date()
 
 
-JOBS: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [
-    training,
-    deployment,
-    make_model,
-    batch_inference,
-    full_pipeline,
+TABLES = {
+    task.name: dg.define_asset_job(
+        task.name, dg.AssetSelection.groups(task.name), description=f"Everything of the table {task.name}."
+    )
+    for task in TASKS
+}
+JOBS: list[Any] = [
+    *(training, deployment, make_model, batch_inference, full_pipeline),
+    *TABLES.values(),
+    tuning,
     refresh_job,
 ]
 

@@ -8,9 +8,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent
 
 
-def code_version(*modules: str) -> str:
-    """12 hex digits over these files, e.g. "ml/split.py"; comments, blank lines and formatting do not count."""
-    digest = hashlib.sha256()
+def code_version(*modules: str, settings: object = None) -> str:
+    """12 hex digits over these files, e.g. "ml/split.py"; comments, blank lines and formatting do not count.
+
+    settings: what else an asset depends on, of a kind whose repr says all there is to it.
+    """
+    digest = hashlib.sha256(b"" if settings is None else repr(settings).encode())
     for module in modules:
         digest.update(_meaning((PACKAGE / module).read_text()))
     return digest.hexdigest()[:12]

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import dagster as dg
 
 from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
+from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
 from mnist_pipeline.executor import one_process
+from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
 from mnist_pipeline.sensors.delivery import mlflow_delivery
 from mnist_pipeline.sensors.healing import heal_nights
+from mnist_pipeline.sensors.tables import new_tables
 from mnist_pipeline.sensors.triggers import new_images, new_training_data
 from mnist_pipeline.sensors.watching import watching_sensors
 
@@ -33,6 +36,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             deployment.production_digit_classifier,
             prediction.nightly_predictions(nightly),
             prediction.digit_predictions,
+            *(asset for task in TASKS for asset in tabular_assets(task)),
         ],
         asset_checks=[
             data.raw_data_checks,
@@ -47,6 +51,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             new_images,
             new_training_data,
             heal_nights(nightly),
+            *(new_tables(task) for task in TASKS if task.csv),
             mlflow_delivery,
             *watching_sensors(nightly),
         ],

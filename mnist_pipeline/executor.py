@@ -7,6 +7,8 @@ next run would wait for ever.
 
 import logging
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
@@ -70,4 +72,17 @@ one_process = dg.ExecutorDefinition(
     config_schema=IN_PROCESS.config_schema.as_field(),
     executor_creation_fn=_create,
     description="All steps in the process of the run, one after the other: the quickest for assets of seconds.",
+)
+
+
+def _processes(config: Mapping[str, Any]) -> dict[str, Any]:
+    count = config["processes"]
+    return {"multiprocess": {"max_concurrent": count}} if count > 1 else {"in_process": {}}
+
+
+some_processes = dg.multi_or_in_process_executor.configured(
+    _processes,
+    config_schema={"processes": dg.Field(int, default_value=1, description="steps at the same time, each in its own")},
+    name="some_processes",
+    description="For steps that take minutes and do not wait for each other; 1: all in the process of the run.",
 )

@@ -1,11 +1,13 @@
 """Where asset values live between steps: one file an asset, in a format that needs no pickle.
 
-Digits become .safetensors, everything else that assets hand on is small and becomes .json. Models and decisions are
-not here but in the store: an asset hands on their names.
+Digits become .safetensors, tables .parquet; everything else that assets hand on is small and becomes .json. Models and
+decisions are not here but in the store: an asset hands on their names.
 """
 
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,8 @@ class AssetFiles(dg.IOManager):
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Put the value, and tell where. Raises TypeError or ValueError for one that cannot be written."""
-        suffix = ".safetensors" if isinstance(obj, DigitData) else ".json"
-        name = "/".join(context.get_asset_identifier()) + suffix
-        data = _encode(obj)
+        suffix, data = _encoded(obj)
+        name = _name(context) + suffix
         with retried(lambda: context.step_context.previous_attempt_count):
             self.shelf.put(name, data)
         context.add_output_metadata({"path": dg.MetadataValue.path(self.shelf.where(name))})
@@ -46,11 +47,21 @@ class AssetFiles(dg.IOManager):
             return self._loaded(context)
 
     def _loaded(self, context: dg.InputContext) -> Any:
+        if not context.has_asset_key:
+            assert context.upstream_output
+            return read_value(self.shelf, _name(context.upstream_output), f"step {context.upstream_output.step_key}")
         name, asset = "/".join(context.asset_key.path), context.asset_key.to_user_string()
         if not context.has_asset_partitions:
             return read_value(self.shelf, name, asset)
+        if (context.definition_metadata or {}).get(ALL_THERE_ARE):
+            return dict(self._there(name, asset, context.asset_partition_keys))
         values = {key: read_value(self.shelf, f"{name}/{key}", asset) for key in context.asset_partition_keys}
         return values if len(values) != 1 else next(iter(values.values()))
+
+    def _there(self, name: str, asset: str, partitions: Sequence[str]) -> Iterator[tuple[str, Any]]:
+        for key in partitions:
+            with suppress(NotMaterialized):
+                yield key, read_value(self.shelf, f"{name}/{key}", asset)
 
 
 def read_value(shelf: Shelf, name: str, asset: str) -> Any:
@@ -82,20 +93,40 @@ def read_digits(path: Path) -> DigitData:
         return from_tensors(arrays, file.metadata())
 
 
+def _name(context: dg.OutputContext) -> str:
+    """Without suffix. What an op hands on is kept by run and step: steps/<run>/try_configuration.007/result."""
+    if context.has_asset_key:
+        return "/".join(context.get_asset_identifier())
+    return "/".join(["steps", *(re.sub(r"\[(.*)\]", r".\1", part) for part in context.get_identifier())])
+
+
 def _read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-READERS: dict[str, Callable[[Path], Any]] = {".safetensors": read_digits, ".json": _read_json}
+def _read_table(path: Path) -> Any:
+    import pandas as pd
+
+    return pd.read_parquet(path, engine="pyarrow")
 
 
-def _encode(value: Any) -> bytes:
+READERS: dict[str, Callable[[Path], Any]] = {
+    ".safetensors": read_digits,
+    ".parquet": _read_table,
+    ".json": _read_json,
+}
+ALL_THERE_ARE = "all_there_are"  # metadata of an input: every partition that has a value, always by partition
+
+
+def _encoded(value: Any) -> tuple[str, bytes]:
+    """Suffix and bytes."""
     if isinstance(value, DigitData):
         from safetensors.numpy import save
 
-        arrays, metadata = to_tensors(value)
-        return save(arrays, metadata)
-    return json.dumps(value, allow_nan=False, indent=2).encode()
+        return ".safetensors", save(*to_tensors(value))
+    if hasattr(value, "to_parquet"):  # a frame; asked so, pandas is imported only where there is one
+        return ".parquet", value.to_parquet(engine="pyarrow")
+    return ".json", json.dumps(value, allow_nan=False, indent=2).encode()
 
 
 class AssetFilesResource(dg.ConfigurableIOManagerFactory):

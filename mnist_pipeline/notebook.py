@@ -3,7 +3,6 @@
 Not here: what the assets record (their metadata), and what MLflow keeps of a run (`tracking.py`).
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from mnist_pipeline.resources import PROJECT, state_folder
+from mnist_pipeline.run import go_home
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,8 +47,7 @@ def _opened(instance: dg.DagsterInstance | None) -> AbstractContextManager[dg.Da
     """The given one, which stays open; else that of the project, as `make` sets it up."""
     if instance is not None:
         return nullcontext(instance)
-    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
-    os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
+    go_home()
     return dg.DagsterInstance.get()
 
 

@@ -4,23 +4,19 @@ The job `refresh` in the UI does the same. Exit status 0: everything is up to da
 Not here: how it goes about it (`waves.py`).
 """
 
-import os
 import sys
 import time
-from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
 
-from mnist_pipeline.resources import PROJECT, state_folder
+from mnist_pipeline.run import go_home
 from mnist_pipeline.waves import refresh
 
 
 def main() -> int:
     """Exit status 1 where something is out of date that could not be made."""
-    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
-    os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
-    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
+    go_home()
     began = time.perf_counter()
     from mnist_pipeline.definitions import build_definitions
 

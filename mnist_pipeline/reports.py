@@ -17,7 +17,10 @@ NAMED = 3  # partitions in a line
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a target that was to be made. fault: why it was not, empty if it was."""
+    """What became of a target that was to be made. fault: why it was not, empty if it was.
+
+    seconds: of its step, 0 where that is told with another target of the same step.
+    """
 
     target: Target
     why: str
@@ -29,7 +32,8 @@ class Done:
         """For a terminal."""
         if self.fault:
             return line("FAILED", str(self.target), f"{self.fault}\n(it was run because: {self.why})")
-        return line("ran", str(self.target), f"{self.seconds:5.1f} s  {self.why}")
+        took = f"{self.seconds:5.1f} s" if self.seconds else "      “"
+        return line("ran", str(self.target), f"{took}  {self.why}")
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ class Report:
         again = [each for each in self.standings if each.target in ran and each.causes]
         for each in again:
             if not any(one.target == each.target and one.fault for one in self.done):
-                yield line("STILL", str(each.target), f"out of date after it ran: {'; '.join(each.causes)}")
+                yield line("STILL", str(each.target), f"out of date after it ran: {each.why}")
         for (key, why), group in groupby(kept, lambda each: (each.target.key, each.why_kept)):
             yield line("kept", _names(key, [each.target.partition for each in group]), why)
         yield ""

@@ -24,16 +24,19 @@ from mnist_pipeline.alerts.doors import (
 )
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import Snapshot
+from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.experiments.courier import Order, follow
 from mnist_pipeline.experiments.spool import RunFacts, Spool, now_ms
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
+from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
 from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at, shelf_at
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.store import ModelStore
+from mnist_pipeline.studies import Studies
 from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
 
 if TYPE_CHECKING:
@@ -94,6 +97,10 @@ class Models(dg.ConfigurableResource):
         """The store; nothing is read or written yet."""
         return ModelStore(blobs_at(self.location, self.endpoint))
 
+    def of_table(self, task: str) -> ModelStore:
+        """The store of the models of one table, apart from the digits'."""
+        return ModelStore(blobs_at(f"{self.location}/tables/{task}", self.endpoint))
+
 
 class Pictures(dg.ConfigurableResource):
     """Where pictures are kept beside the UI. location: a folder or s3://bucket/prefix."""
@@ -104,6 +111,22 @@ class Pictures(dg.ConfigurableResource):
     def open(self) -> PictureBook:
         """The book that pictures are shown in."""
         return PictureBook(shelf_at(self.location, self.endpoint))
+
+
+class Tuning(dg.ConfigurableResource):
+    """What tuning leaves behind. folder: of studies, on this machine, whatever is kept in S3; location: of results."""
+
+    folder: str
+    location: str
+    endpoint: str = ""
+
+    def studies(self) -> Studies:
+        """What was tried so far."""
+        return Studies(Path(self.folder))
+
+    def results(self) -> Shelf:
+        """Where best configurations are kept."""
+        return shelf_at(self.location, self.endpoint)
 
 
 class Mail(dg.ConfigurableResource):
@@ -132,6 +155,22 @@ class Mail(dg.ConfigurableResource):
     def zone(self) -> ZoneInfo:
         """Raises ZoneInfoNotFoundError for a name that is no timezone."""
         return ZoneInfo(self.timezone)
+
+
+class Tables(dg.ConfigurableResource):
+    """Where the CSV files of tables are. location: a folder or s3://bucket/prefix with a folder for each task.
+
+    named: task -> a file that lies elsewhere.
+    """
+
+    location: str
+    endpoint: str = ""
+    named: dict[str, str]
+
+    def open(self, task: str) -> Datasets:
+        """The files of one task; nothing is read yet."""
+        named = self.named.get(task)
+        return Datasets(place_at(f"{self.location}/{task}", self.endpoint), Path(named) if named else None)
 
 
 class Tracking(dg.ConfigurableResource):
@@ -275,6 +314,9 @@ def _resources(
         ),
         "models": Models(location=at("models"), endpoint=endpoint),
         "pictures": Pictures(location=at("pictures"), endpoint=endpoint),
+        "tuning": Tuning(
+            folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint
+        ),
         "mail": Mail(
             inbox=_location(env, "MNIST_INBOX", at("inbox")),
             predictions=at("predictions"),
@@ -282,6 +324,7 @@ def _resources(
             timezone=timezone(env),
             settle_s=_seconds(env, "MNIST_INBOX_SETTLE_S", 5.0),
         ),
+        "tables": Tables(location=at("datasets"), endpoint=endpoint, named=_named_tables(env)),
         "tracking": Tracking(
             uri=mlflow,
             experiment=env.get("MNIST_EXPERIMENT") or "mnist_pipeline",
@@ -318,6 +361,12 @@ def _location(env: Mapping[str, str], variable: str, default: str) -> str:
     except BadLocation as error:
         raise BadLocation(f"{variable}: {error}") from error
     return str(place.expanduser()) if isinstance(place, Path) else location
+
+
+def _named_tables(env: Mapping[str, str]) -> dict[str, str]:
+    """Task -> the file that <TASK>_CSV names, such as SUPERSTORE_CSV."""
+    variables = {task.name: f"{task.name.upper()}_CSV" for task in TASKS if task.csv}
+    return {name: str(Path(env[each]).expanduser().resolve()) for name, each in variables.items() if env.get(each)}
 
 
 def _one_of(env: Mapping[str, str], variable: str, accepted: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ import dagster as dg
 
 from mnist_pipeline.ml.config import PRESETS
 from mnist_pipeline.resources import PROJECT, state_folder
-from mnist_pipeline.waves import cause_of
+from mnist_pipeline.waves import cause
 
 SAMPLES = 200
 MNIST_PUBLISHED = datetime(1998, 11, 1, tzinfo=timezone.utc).timestamp()
@@ -53,9 +53,7 @@ class Outcome:
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when all went well."""
     options = _parse(arguments)
-    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
-    os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
-    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
+    go_home()
     begun, outcome = time.perf_counter(), Outcome()
     from mnist_pipeline.definitions import build_definitions
 
@@ -65,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             _execute(definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}})
         except dg.DagsterInvalidConfigError as error:
-            return _failed_before_it_ran(error)
+            return failed_before_it_ran(error)
         if not outcome.faults:
             _fill_inbox(definitions)
             _execute(definitions, instance, "batch_inference", outcome, night=_tonight(definitions))
@@ -73,7 +71,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 1 if outcome.faults else 0
 
 
-def _failed_before_it_ran(error: Exception) -> int:
+def go_home() -> None:
+    """The persistent instance of this project, where the environment names no other."""
+    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
+    os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
+    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
+
+
+def failed_before_it_ran(error: Exception) -> int:
+    """Says why; returns the exit status."""
     print(f"\nNothing was run: {error}", file=sys.stderr)
     return 2
 
@@ -82,12 +88,18 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m mnist_pipeline.run", description=__doc__)
     parser.add_argument("--preset", choices=list(PRESETS), default="fast", help="how to train")
     parser.add_argument(
-        "--config", type=_settings, default={}, help='further settings of digit_classifier, e.g. {"epochs": 3}'
+        "--config",
+        type=settings_in,
+        default={},
+        help='further settings of digit_classifier, e.g. {"epochs": 3}, or @file: those that tuning has kept',
     )
     return parser.parse_args(arguments)
 
 
-def _settings(text: str) -> dict[str, Any]:
+def settings_in(text: str) -> dict[str, Any]:
+    """Settings as JSON, or @file for a file of them. Raises ArgumentTypeError."""
+    if text.startswith("@"):
+        return _kept(Path(text[1:]).expanduser())
     try:
         settings = json.loads(text)
     except ValueError as error:
@@ -95,6 +107,16 @@ def _settings(text: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise argparse.ArgumentTypeError(f'{text!r} is no object; write it like {{"epochs": 3}}')
     return settings
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """The settings in what the job `tuning` has written."""
+    try:
+        return dict(json.loads(path.read_text())["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise argparse.ArgumentTypeError(
+            f"{path} holds no settings ({error!r}); the job tuning writes such a file"
+        ) from error
 
 
 def _execute(
@@ -118,7 +140,7 @@ def _execute(
         if stats.start_time and stats.end_time:
             outcome.seconds[stats.step_key] = stats.end_time - stats.start_time
     for event in result.get_step_failure_events():
-        outcome.faults[event.step_key or job] = cause_of(event.step_failure_data.error)
+        outcome.faults[event.step_key or job] = cause(event.step_failure_data.error)
 
 
 def _fill_inbox(definitions: dg.Definitions) -> None:

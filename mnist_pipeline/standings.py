@@ -42,7 +42,13 @@ class Standing:
         waits = f"{self.behind[0]} before it is out of date" if self.behind else ""
         if not self.causes:
             return self.obstacle or "; ".join(filter(None, ["up to date", waits]))
-        return f"out of date ({'; '.join(self.causes)}), but {waits or self.obstacle}"
+        return f"out of date ({self.why}), but {waits or self.obstacle}"
+
+    @property
+    def why(self) -> str:
+        """The first two causes, and how many more there are."""
+        more = [f"and {len(self.causes) - 2} more"] if len(self.causes) > 2 else []
+        return "; ".join([*self.causes[:2], *more])
 
 
 class Observer:

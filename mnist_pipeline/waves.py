@@ -66,7 +66,7 @@ def _next(observer: Observer, standings: dict[Target, Standing], done: dict[Targ
             parts = [standings[each] for each in whole if each in standings]
             if not any(part.obstacle or set(part.behind) - whole for part in parts):
                 together = {each: f"made together with {target}" for each in whole if each not in ready}
-                ready |= {**together, target: "; ".join(standing.causes)}
+                ready |= {**together, target: standing.why}
     runs: dict[tuple[Any, str | None], dict[Target, str]] = {}
     for target, why in ready.items():
         runs.setdefault((observer.graph.get(target.key).partitions_def, target.partition), {})[target] = why
@@ -134,17 +134,17 @@ class _Run:
 
     def _read(self, result: dg.ExecuteInProcessResult, targets: dict[Target, str]) -> tuple[list[Done], list[str]]:
         made = {_made(event) for event in result.get_asset_materialization_events()}
-        failed = {str(e.step_key): cause_of(e.step_failure_data.error) for e in result.get_step_failure_events()}
+        failed = {str(e.step_key): cause(e.step_failure_data.error) for e in result.get_step_failure_events()}
         stats = self.instance.get_run_step_stats(result.run_id)
         seconds = {s.step_key: s.end_time - s.start_time for s in stats if s.start_time and s.end_time}
         done = []
         for target, why in targets.items():
             step = self.repository.asset_graph.assets_def_for_key(target.key).node_def.name
             fault = "" if target in made else failed.get(step) or _other_reason(failed, step)
-            took = sum(took for key, took in seconds.items() if _belongs(key, step))
-            done.append(Done(target, why, result.run_id, took, fault))
+            took = [seconds.pop(key) for key in list(seconds) if _belongs(key, step)]
+            done.append(Done(target, why, result.run_id, sum(took), fault))
         told = {each.fault for each in done}
-        return done, [f"{step}: {cause}" for step, cause in failed.items() if cause not in told]
+        return done, [f"{step}: {why}" for step, why in failed.items() if why not in told]
 
 
 def _belongs(step_key: str, step: str) -> bool:
@@ -153,7 +153,7 @@ def _belongs(step_key: str, step: str) -> bool:
 
 
 def _other_reason(failed: dict[str, str], step: str) -> str:
-    causes: Iterable[str] = (cause for key, cause in failed.items() if _belongs(key, step))
+    causes: Iterable[str] = (why for key, why in failed.items() if _belongs(key, step))
     return next(iter([*causes, *failed.values()]), "its run ended without making it")
 
 
@@ -162,7 +162,7 @@ def _made(event: dg.DagsterEvent) -> Target:
     return Target(made.asset_key, made.partition)
 
 
-def cause_of(error: Any) -> str:
+def cause(error: Any) -> str:
     """The innermost message: what went wrong, not that a step did."""
     while error is not None and error.cause is not None:
         error = error.cause

@@ -59,7 +59,8 @@ class Pipeline:
         self.instance = dg.DagsterInstance.ephemeral()
 
     def run(self, *assets: str, night: str | None = None, **config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
-        """Materialize these assets with their checks. config: run configuration by asset name."""
+        """Materialize these assets with their checks. config: run configuration by the name of the asset, or of the op
+        that makes it: breast_cancer__raw_data. night: the partition, which may be a dataset as well."""
         return self._execute(assets, night, config, raise_on_error=True)
 
     def try_run(self, *assets: str, night: str | None = None, **config: Mapping[str, Any]) -> dg.ExecuteInProcessResult:
@@ -71,7 +72,7 @@ class Pipeline:
     ) -> dg.ExecuteInProcessResult:
         return self.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
             instance=self.instance,
-            asset_selection=[dg.AssetKey(asset) for asset in assets],
+            asset_selection=[dg.AssetKey.from_user_string(asset) for asset in assets],
             run_config={
                 "loggers": {"brief": {}},
                 "ops": {name: {"config": dict(each)} for name, each in config.items()},
@@ -160,7 +161,9 @@ def data_version(result: dg.ExecuteInProcessResult, asset: str) -> str:
 
 
 def materialization(result: dg.ExecuteInProcessResult, asset: str) -> dg.AssetMaterialization:
-    (event,) = result.asset_materializations_for_node(asset)
+    key = dg.AssetKey.from_user_string(asset)
+    made = (event.step_materialization_data.materialization for event in result.get_asset_materialization_events())
+    (event,) = (each for each in made if each.asset_key == key)
     return event
 
 

@@ -26,37 +26,31 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store"),
-            *("storage", "inbox", "experiments", "experiments.sender", "tracking", "alerts"),
+            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
+            *("storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
-    ("assets", {"assets"}),
+    ("assets, and jobs made of ops", {"assets", "jobs"}),
     ("automation", {"automation", "sensors", "standings", "reports", "waves"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run", "refresh", "notebook", "doctor", "experiments.__main__"}),
+    ("ways in", {"run", "refresh", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"}),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
-    *(
-        "resources",
-        "retries",
-        "run",
-        "refresh",
-        "notebook",
-        "doctor",
-        "standings",
-        "reports",
-        "waves",
-        "experiments.__main__",
-    ),
+    *("resources", "retries", "run", "doctor", "datasets.__main__", "experiments.__main__", "jobs", "tune"),
+    *("refresh", "notebook", "standings", "reports", "waves"),
 }
 READS_THE_ENVIRONMENT = {
-    *("resources", "definitions", "run", "refresh", "notebook", "doctor", "experiments.__main__"),
+    *("resources", "definitions", "run", "doctor", "datasets.__main__", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
-BY_ITSELF = {"experiments.__main__", "experiments.sender"}  # of a package, what may do more than the rest of it
+BY_ITSELF = {
+    "datasets.__main__",
+    "experiments.__main__",
+    "experiments.sender",
+}  # of a package, what may do more than the rest of it
 FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
     *("requests", "httpx", "urllib", "urllib3", "http", "aiohttp", "starlette", "fastapi", "uvicorn", "socket"),
@@ -73,6 +67,10 @@ HEAVY = {
     "scipy",
     "pandas",
     "PIL",
+    "pandera",
+    "dagster_pandera",
+    "skops",
+    "optuna",
 }
 
 
@@ -202,7 +200,7 @@ def test_only_resources_builds_resources() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef) and any(ast.unparse(base).endswith(kinds) for base in node.bases)
     }
-    assert {"Source", "Models", "Pictures", "Mail", "Tracking", "AssetFilesResource"} <= resources
+    assert {"Source", "Models", "Pictures", "Mail", "Tables", "Tracking", "AssetFilesResource"} <= resources
     builders = {
         module
         for module, tree in TREES.items()

@@ -15,7 +15,7 @@ from pipelines import PROD, ROOT, TINY, call, instance_of
 
 from mnist_pipeline.definitions import build_definitions
 
-GRAPH = {
+DIGITS = {
     "raw_mnist_data": set(),
     "processed_mnist_data": {"raw_mnist_data"},
     "digit_classifier": {"processed_mnist_data"},
@@ -24,21 +24,48 @@ GRAPH = {
     "batch_digit_predictions": {"production_digit_classifier"},
     "digit_predictions": {"production_digit_classifier", "processed_mnist_data"},
 }
+MODELS = ("decision_tree", "random_forest", "logistic_regression", "knn")
+BREAST_CANCER = {
+    "raw_data": set(),
+    "eda_summary": {"raw_data"},
+    "train_test": {"raw_data"},
+    **{model: {"train_test"} for model in MODELS},
+    "comparison": {"train_test", *MODELS},
+}
+SUPERSTORE = {
+    "raw_data": set(),
+    "prepared_data": {"raw_data"},
+    "eda_summary": {"raw_data"},
+    "train_validation_test": {"prepared_data"},
+    **{model: {"train_validation_test"} for model in MODELS},
+    "comparison": {"train_validation_test", *MODELS},
+    "dataset_comparison": {"comparison"},
+}
+TABLES = {
+    table: {f"{table}/{name}": {f"{table}/{each}" for each in deps} for name, deps in graph.items()}
+    for table, graph in (("breast_cancer", BREAST_CANCER), ("superstore", SUPERSTORE))
+}
+GRAPH = {**DIGITS, **TABLES["breast_cancer"], **TABLES["superstore"]}
 GROUPS = {
     "data": {"raw_mnist_data", "processed_mnist_data"},
     "model": {"digit_classifier"},
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
     "prediction": {"batch_digit_predictions", "digit_predictions"},
+    **{table: set(graph) for table, graph in TABLES.items()},
 }
 JOBS = {
     "training": GROUPS["data"] | GROUPS["model"] | GROUPS["evaluation"],
     "deployment": GROUPS["deployment"],
-    "make_model": GRAPH.keys() - {"batch_digit_predictions"},
+    "make_model": DIGITS.keys() - {"batch_digit_predictions"},
     "batch_inference": {"batch_digit_predictions"},
-    "full_pipeline": GRAPH.keys(),
+    "full_pipeline": DIGITS.keys(),
+    **{table: set(graph) for table, graph in TABLES.items()},
 }
-HEAVY = {"torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"}
+HEAVY = {
+    *("torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"),
+    *("pandera", "skops", "optuna"),
+}
 EMBEDDED = "1,797 embedded digits"
 
 
@@ -109,14 +136,17 @@ def test_every_asset_has_a_description_a_kind_and_a_code_version(env: dict[str, 
 
 def test_code_versions_differ_between_assets_of_other_code(env: dict[str, str]) -> None:
     versions = {name: spec.code_version for name, spec in specs(env).items()}
+    for table in TABLES:
+        assert len({versions[name] for name in TABLES[table]}) == len(TABLES[table])
+    versions = {name: versions[name] for name in DIGITS}
     predictions = {versions.pop("batch_digit_predictions"), versions.pop("digit_predictions")}
     assert len(predictions) == 1  # one front door and one predictor
     assert len(set(versions.values())) == len(versions)
 
 
-def test_only_the_batch_has_nights(env: dict[str, str]) -> None:
+def test_the_batch_has_nights_and_superstore_datasets(env: dict[str, str]) -> None:
     partitioned = {name for name, spec in specs(env).items() if spec.partitions_def}
-    assert partitioned == {"batch_digit_predictions"}
+    assert partitioned == {"batch_digit_predictions", *TABLES["superstore"]} - {"superstore/dataset_comparison"}
     nights = specs(env)["batch_digit_predictions"].partitions_def
     assert isinstance(nights, dg.DailyPartitionsDefinition)
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")

@@ -45,22 +45,18 @@ def ran(report: Report) -> list[str]:
     return [str(each.target) for each in report.done]
 
 
-def test_a_pipeline_that_has_run_is_up_to_date(finished: Pipeline) -> None:
-    report = refreshed(finished, finished.definitions)
-    assert (report.well, ran(report)) == (True, [])
-    assert [key.to_user_string() for key in report.on_request] == ["batch_digit_predictions", "digit_predictions"]
-    assert {each.target.key.to_user_string() for each in report.standings} == set(UP_TO_DEPLOYMENT)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A pipeline that has run in a process of its own: its environment."""
+    """The environment of a pipeline in which everything is up to date: small digits first, then a refresh."""
     folder = tmp_path_factory.mktemp("refreshed")
     env = at_home(folder, MNIST_DATASET="embedded", MLFLOW_TRACKING_URI="none")
     made = Pipeline(folder / "state", MLFLOW_TRACKING_URI="none")
     with instance_of(env) as instance:
         made.instance = instance
         made.run(*UP_TO_DEPLOYMENT, digit_classifier=TINY)
+    done = call("-m", "mnist_pipeline.refresh", **env)
+    assert done.returncode == 0, done.stdout
+    assert not any(f"ran     {asset} " in done.stdout for asset in UP_TO_DEPLOYMENT)
     return env
 
 
@@ -86,10 +82,10 @@ def test_with_nothing_to_do_it_runs_nothing_and_imports_nothing_heavy(
     assert done.returncode == 0, done.stderr
     *lines, heavy = done.stdout.splitlines()
     assert heavy == "heavy:"
-    assert [line.split() for line in lines if line.startswith("  kept")] == [
-        ["kept", asset, "up", "to", "date"] for asset in UP_TO_DEPLOYMENT
-    ]
-    assert re.fullmatch(r"  0 ran, 5 kept: everything is up to date, [\d.]+ s", lines[-1])
+    kept = [line.split() for line in lines if line.startswith("  kept")]
+    assert all(["kept", asset, "up", "to", "date"] in kept for asset in UP_TO_DEPLOYMENT)
+    assert "made on request only: batch_digit_predictions, digit_predictions" in done.stdout
+    assert re.fullmatch(r"  0 ran, \d+ kept: everything is up to date, [\d.]+ s", lines[-1])
     assert len(instance.get_runs()) == before
 
 
@@ -124,7 +120,7 @@ def test_the_job_makes_what_is_out_of_date_in_runs_of_its_own(
     metadata = output.get_dagster_event().step_output_data.metadata
     assert metadata["run 1"] == dg.MetadataValue.dagster_run(inner.run_id)
     assert re.search(r"ran +model_evaluation +[\d.]+ s  never made", str(metadata["summary"].value))
-    assert "1 ran, 4 kept: everything is up to date" in str(metadata["summary"].value)
+    assert re.search(r"1 ran, \d+ kept: everything is up to date", str(metadata["summary"].value))
 
 
 def job(env: dict[str, str]) -> subprocess.CompletedProcess[str]:

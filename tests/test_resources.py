@@ -52,6 +52,13 @@ def test_prod_keeps_everything_in_the_bucket_but_what_it_downloads(tmp_path: Pat
     assert below["models"].location == "s3://our-bucket/team/digits/models"
 
 
+def test_studies_stay_on_the_machine_and_what_came_of_them_goes_where_everything_is_kept(tmp_path: Path) -> None:
+    env = {**PROD, "MNIST_PIPELINE_STATE": str(tmp_path)}
+    dev, prod = dev_resources(env)["tuning"], prod_resources(env)["tuning"]
+    assert dev.folder == prod.folder == str(tmp_path / "tuning" / "studies")
+    assert (dev.location, prod.location) == (str(tmp_path / "tuning"), "s3://our-bucket/tuning")
+
+
 def test_a_server_of_ones_own_is_passed_on_to_everything_that_may_be_in_s3() -> None:
     made = prod_resources({**PROD, "S3_ENDPOINT_URL": "http://127.0.0.1:9000"})
     endpoints = {made[name].endpoint for name in ("io_manager", "source", "models", "pictures", "mail")}

@@ -13,6 +13,7 @@ from mnist_pipeline.assets.causes import Target, follows_only, read_from
 from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.console import brief_logger
 from mnist_pipeline.reports import Report
+from mnist_pipeline.standings import Standing
 from mnist_pipeline.waves import QUEUED_LOOKS, REFRESH, refresh
 
 SETS = dg.DynamicPartitionsDefinition(name="sets")
@@ -418,6 +419,17 @@ def test_partitions_that_stand_alike_share_a_line(sets: World) -> None:
 
 
 # --- what is left behind ---
+
+
+def test_the_seconds_of_a_step_are_counted_once(empty: World) -> None:
+    by_name = {str(each.target): each.seconds for each in empty.refresh().done}
+    assert by_name[FOREST] > 0
+    assert by_name[TREE] == 0
+
+
+def test_of_many_causes_two_are_named() -> None:
+    standing = Standing(Target(key("a")), ("one", "two", "three", "four"), "there is no disk")
+    assert standing.why_kept == "out of date (one; two; and 2 more), but there is no disk"
 
 
 def test_all_runs_of_a_refresh_are_found_by_its_tag(world: World) -> None:

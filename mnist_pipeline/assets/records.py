@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import BaseModel
 
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.ml.config import ModelConfig
@@ -85,6 +86,20 @@ def predicted(tracker: Tracker, night: str, files: int, tally: "Tally", answered
             **{f"night_{name}": share for name, share in shares.items()},
         }
     )
+
+
+def learned(tracker: Tracker, model: str, settings: BaseModel, numbers: Mapping[str, float], card: Card) -> None:
+    """One model of a table; the others of its run are recorded beside it, under their names."""
+    tracker.params({f"{model}/{name}": value for name, value in settings.model_dump().items()})
+    tracker.metrics({f"{model}/{name}": value for name, value in numbers.items()})
+    tracker.tags({f"{model}_version": card.name, f"{model}_digest": card.digest, "data_version": card.data_version})
+
+
+def compared(tracker: Tracker, sentence: str, pictures: Mapping[str, bytes]) -> None:
+    """Which model of a table is best, and what shows it."""
+    tracker.tags({"comparison": sentence})
+    for name, png in pictures.items():
+        tracker.artifact(f"comparison/{name}.png", png)
 
 
 def _metric_name(text: str) -> str:

@@ -1,58 +1,52 @@
-"""Pictures as PNG bytes. Where they are kept and shown is not decided here."""
+"""Pictures of digits as PNG bytes. Where they are kept and shown is not decided here; those of tables are elsewhere."""
 
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnist_pipeline.ml.digits import SIDE
+from mnist_pipeline.ml.drawing import BLUE, COLORS, GREY, ORANGE, labels, message, panel, png, two_panels
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from mnist_pipeline.ml.training import Epoch
-
-BLUE, ORANGE, GREEN, GREY = "#3b6ea5", "#e08214", "#4d9a57", "#8a8a8a"
-COLORS = (BLUE, ORANGE, GREEN)
 
 
 def class_distribution(counts: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> bytes:
     """Bars of images a class, one colour a part. counts: part -> images of each class."""
-    figure, axes = _figure(7.5, 3.2)
+    figure, axes = panel(7.5, 3.2)
     width, at = 0.8 / len(counts), np.arange(len(class_names))
     for i, (part, images) in enumerate(counts.items()):
         offset = (i - (len(counts) - 1) / 2) * width
         axes.bar(at + offset, images, width * 0.92, color=COLORS[i % 3], label=f"{part} ({sum(images):,})")
-    axes.set_xticks(at, _labels(class_names), rotation=45 if max(map(len, class_names)) > 3 else 0)
+    axes.set_xticks(at, labels(class_names), rotation=45 if max(map(len, class_names)) > 3 else 0)
     axes.set_ylabel("images")
     figure.legend(loc="outside upper right", ncols=len(counts), frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def contact_sheet(images: np.ndarray, captions: Sequence[str], columns: int = 12) -> bytes:
     """uint8 [N, 28, 28] as a grid, each with a caption under it; dark on light, easier to read in print."""
     if len(images) == 0:
-        return _message("nothing to show")
+        return message("nothing to show")
     rows, gap, foot = -(-len(images) // columns), 4, 12
     columns = min(columns, len(images))
     tall, wide = SIDE + foot, SIDE + gap
     sheet = np.full((rows * tall, columns * wide), 255, np.uint8)
-    figure, axes = _figure(columns * 0.72, rows * 0.92)
-    for i, (image, caption) in enumerate(zip(images, _labels(captions), strict=True)):
+    figure, axes = panel(columns * 0.72, rows * 0.92)
+    for i, (image, caption) in enumerate(zip(images, labels(captions), strict=True)):
         top, left = i // columns * tall, i % columns * wide
         sheet[top : top + SIDE, left : left + SIDE] = 255 - image
         middle = left + SIDE / 2
         axes.text(middle, top + SIDE + foot / 2, caption, ha="center", va="center", fontsize=7)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
-    return _png(figure)
+    return png(figure)
 
 
 def training_curves(history: "Sequence[Epoch]") -> bytes:
     """Loss of both parts and validation accuracy, over epochs; the epoch that was kept is marked."""
-    figure, (losses, accuracies) = _figures(7.5, 3.0)
+    figure, (losses, accuracies) = two_panels(7.5, 3.0)
     numbers = [epoch.number for epoch in history]
     along = [
         (epoch.number - 1 + (i + 1) / len(epoch.losses), loss)
@@ -77,51 +71,51 @@ def training_curves(history: "Sequence[Epoch]") -> bytes:
         axes.set_xlabel("epoch")
         axes.set_xlim(0, numbers[-1] * 1.05)
         axes.locator_params(axis="x", integer=True)
-    return _png(figure)
+    return png(figure)
 
 
 def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> bytes:
     """Counts, true classes down, given answers across; colour shows the share of the row among mistakes."""
     counts = np.asarray(matrix)
     wrong = counts * (1 - np.eye(len(counts)))
-    figure, axes = _figure(5.4, 5.0)
+    figure, axes = panel(5.4, 5.0)
     axes.imshow(wrong / max(1.0, wrong.max()), cmap="Oranges", vmin=0, vmax=1.4)
     for (row, column), count in np.ndenumerate(counts):
         if count:
             weight = "bold" if row == column else "normal"
             axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=7, weight=weight)
-    names = _labels(class_names)
+    names = labels(class_names)
     axes.set_xticks(range(len(counts)), names, rotation=90 if max(map(len, names)) > 3 else 0)
     axes.set_yticks(range(len(counts)), names)
     axes.set_xlabel("answered")
     axes.set_ylabel("true class")
     axes.spines[:].set_visible(False)
-    return _png(figure)
+    return png(figure)
 
 
 def per_class(scores: Mapping[str, Mapping[str, float]]) -> bytes:
     """Precision, recall and F1 of each class as dots; the axis begins near the worst."""
-    figure, axes = _figure(7.5, 3.2)
+    figure, axes = panel(7.5, 3.2)
     names = list(scores)
     for score, color, shift in zip(("precision", "recall", "f1"), COLORS, (-0.2, 0, 0.2), strict=True):
         at = [i + shift for i in range(len(names))]
         axes.plot(at, [scores[name][score] for name in names], "o", ms=6, color=color, label=score)
     lowest = min(each[score] for each in scores.values() for score in ("precision", "recall", "f1"))
     axes.set_ylim(lowest - (1 - lowest) * 0.2 - 0.001, 1 + (1 - lowest) * 0.1 + 0.001)
-    axes.set_xticks(range(len(names)), _labels(names), rotation=45 if max(map(len, names)) > 3 else 0)
+    axes.set_xticks(range(len(names)), labels(names), rotation=45 if max(map(len, names)) > 3 else 0)
     axes.yaxis.set_major_formatter("{x:.1%}")
     axes.grid(axis="y", color="#e5e5e5")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def answers(images: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> bytes:
     """What the network saw, and the probability that it gave each class: one column an image."""
     if len(images) == 0:
-        return _message("nothing was predicted")
+        return message("nothing was predicted")
     from matplotlib.figure import Figure
 
-    names = _labels(class_names, longest=12)
+    names = labels(class_names, longest=12)
     figure = Figure(figsize=(1.15 * max(4, len(images)), 3.4), layout="constrained")
     grid = figure.subplots(2, len(images), squeeze=False, height_ratios=[1, 1.7])
     for (top, bottom), image, shares in zip(grid.T, images, probabilities, strict=True):
@@ -135,42 +129,4 @@ def answers(images: np.ndarray, probabilities: np.ndarray, class_names: Sequence
         bottom.set_yticks(range(len(names)), names, fontsize=6)
         bottom.set_xlabel(f"{names[int(shares.argmax())]}: {shares.max():.1%}", fontsize=8)
         bottom.spines[:].set_visible(False)
-    return _png(figure)
-
-
-def _labels(names: Iterable[str], longest: int = 40) -> list[str]:
-    """Names, which may be those of somebody's folders, as they can be drawn: not too long, and no formulas."""
-    short = (name if len(name) <= longest else name[: longest - 1] + "…" for name in names)
-    return [name.replace("$", r"\$") for name in short]
-
-
-def _figure(width: float, height: float) -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _figures(width: float, height: float) -> "tuple[Figure, tuple[Axes, Axes]]":
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
-    return figure, (left, right)
-
-
-def _message(text: str) -> bytes:
-    figure, axes = _figure(4, 1)
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    return _png(figure)
-
-
-def _png(figure: "Figure") -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return png(figure)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from io import BytesIO
 
 import numpy as np
 import pytest
 from digit_files import strokes
-from PIL import Image
+from pngs import picture
 
 from mnist_pipeline.ml import plots
 from mnist_pipeline.ml.metrics import evaluate
@@ -29,13 +28,6 @@ EPOCH = Epoch(
     seconds_left=2.0,
     best=True,
 )
-
-
-def picture(png: bytes) -> np.ndarray:
-    """The pixels, having seen that it is a whole PNG file."""
-    with Image.open(BytesIO(png)) as image:
-        assert image.format == "PNG"
-        return np.asarray(image.convert("L"))
 
 
 def report(names: tuple[str, ...], wrong: int) -> dict:

@@ -1,0 +1,1 @@
+"""Tables: from the description of a task to validated rows, fitted models and their comparison. No Dagster."""

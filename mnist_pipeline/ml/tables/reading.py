@@ -1,0 +1,114 @@
+"""From the bytes of a CSV file to a table of text, whole or not at all.
+
+Here: encoding, byte order mark, rows that have too few or too many fields, column names.
+Not here: what the values have to be (`door.py`).
+"""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROW = "row"  # name of the index: rows are counted as a spreadsheet does, the header is row 1
+FIRST_ROW = 2
+SHOWN = 10  # bad rows that a message names
+ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")  # the last takes any bytes
+
+
+class BadTable(ValueError):
+    """A table that must not be learned from; the message names rows, columns and what to do."""
+
+
+def read_csv(data: bytes, columns: Sequence[str], name: str) -> "pd.DataFrame":
+    """All columns as text, missing values as None, the index counts rows. name: of the file, for messages.
+
+    Raises BadTable for an empty file, other columns than these, and rows with another number of fields, as a file has
+    that was cut in the middle.
+    """
+    text = _decoded(data)
+    if not text.strip():
+        raise BadTable(f"{name} is empty: save the table again")
+    found = _header(text)
+    _check_columns(found, columns, name)
+    frame = _rows(text, found, name)
+    if not len(frame):
+        raise BadTable(f"{name} has a header and no rows: save the table again")
+    return frame[list(columns)]
+
+
+def ends_whole(data: bytes) -> bool:
+    """Whether the last line is complete. A cut inside the last field leaves no other trace."""
+    return data.endswith((b"\n", b"\r"))
+
+
+def _decoded(data: bytes) -> str:
+    for encoding in ENCODINGS[:-1]:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return data.decode(ENCODINGS[-1])
+
+
+def _header(text: str) -> list[str]:
+    import csv
+    import io
+
+    return [name.strip() for name in next(csv.reader(io.StringIO(text)))]
+
+
+def _check_columns(found: list[str], wanted: Sequence[str], name: str) -> None:
+    missing = [each for each in wanted if each not in found]
+    extra = [each for each in found if each not in wanted]
+    twice = sorted({each for each in found if found.count(each) > 1})
+    faults = [f"{each!r} is missing{_meant(each, extra)}" for each in missing]
+    faults += [f"{each!r} is not expected" for each in extra]
+    faults += [f"{each!r} is there twice" for each in twice]
+    if faults:
+        separator = " It seems to be separated by semicolons: save it with commas." if len(found) == 1 else ""
+        raise BadTable(f"{name} has other columns than it should: {'; '.join(faults)}.{separator}")
+
+
+def _meant(name: str, extra: list[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), [each.lower() for each in extra], n=1)
+    return f" (is it {next(each for each in extra if each.lower() == close[0])!r}?)" if close else ""
+
+
+def _rows(text: str, header: list[str], name: str) -> "pd.DataFrame":
+    """Raises BadTable naming all rows that have another number of fields than the header."""
+    import io
+
+    import pyarrow as pa
+    from pyarrow import csv
+
+    bad: list[Any] = []
+
+    def note(row: Any) -> str:
+        bad.append(row)
+        return "skip"
+
+    table = csv.read_csv(
+        io.BytesIO(text.encode() + b"\n"),  # a header alone must end, too
+        read_options=csv.ReadOptions(use_threads=False, column_names=header, skip_rows=1, block_size=1 << 30),
+        parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        convert_options=csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True),
+    )
+    if bad:
+        raise BadTable(_ragged(bad, len(header), name))
+    frame = table.to_pandas()
+    frame.index = frame.index + FIRST_ROW
+    return frame.rename_axis(ROW)
+
+
+def _ragged(bad: list[Any], fields: int, name: str) -> str:
+    shown = "; ".join(
+        f"row {row.number} has {row.actual_columns} ({row.text[:40]!r}{'…' if len(row.text) > 40 else ''})"
+        for row in bad[:SHOWN]
+    )
+    more = f"; and {len(bad) - SHOWN:,} more" if len(bad) > SHOWN else ""
+    return (
+        f"{name} should have {fields} fields in every row: {shown}{more}. The file was cut, or a quote is not closed: "
+        "copy or save it again"
+    )

@@ -1,0 +1,111 @@
+"""How good an answer is: scores with intervals, and whether two models differ by more than noise.
+
+Not here: training (`learning.py`), what is made of it for people (`ranking.py`, `result_pictures.py`).
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.pipeline import Pipeline
+
+FOLDS, REPEATS = 5, 5
+LEVEL = 0.95
+DRAWS = 1_000
+
+
+def scores(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Everything about one part. truth: bool [N]; probability: of being positive [N], positive from 0.5 on."""
+    from sklearn import metrics
+
+    said = probability >= 0.5
+    precision, recall, f1, _ = metrics.precision_recall_fscore_support(truth, said, average="binary", zero_division=0.0)
+    return {
+        "accuracy": float((said == truth).mean()),
+        "balanced_accuracy": float(metrics.balanced_accuracy_score(truth, said)),
+        "precision": float(precision),
+        "recall": float(recall),
+        "f1": float(f1),
+        "roc_auc": float(metrics.roc_auc_score(truth, probability)),
+        "average_precision": float(metrics.average_precision_score(truth, probability)),
+    }
+
+
+def confusion(truth: np.ndarray, probability: np.ndarray) -> list[list[int]]:
+    """Counts: true class down, answer across; negative first."""
+    cells = np.bincount(2 * truth.astype(int) + (probability >= 0.5), minlength=4)
+    return cells.reshape(2, 2).tolist()
+
+
+def cross_validated(
+    pipeline: "Pipeline", features: "pd.DataFrame", target: np.ndarray, seed: int
+) -> dict[str, list[float]]:
+    """The scores of each of 5×5 folds, the same folds for every model. Two at a time, in threads."""
+    from sklearn.base import clone
+    from sklearn.model_selection import RepeatedStratifiedKFold
+
+    def measure(fold: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
+        learned, asked = fold
+        fitted = clone(pipeline).fit(features.iloc[learned], target[learned])
+        return scores(target[asked], fitted.predict_proba(features.iloc[asked])[:, 1])
+
+    folds = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=seed)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(measure, folds.split(features, target)))
+    return {name: [fold[name] for fold in found] for name in found[0]}
+
+
+def fold_interval(folds: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean over repeated folds, at most 0 to 1.
+
+    Folds share training rows, so their variance is corrected (Nadeau and Bengio 2003).
+    """
+    mean, off = float(np.mean(folds)), _t_value(len(folds)) * _fold_error(np.asarray(folds))
+    return max(0.0, mean - off), min(1.0, mean + off)
+
+
+def folds_differ(best: np.ndarray, other: np.ndarray) -> bool:
+    """Whether the means differ by more than noise, by the corrected t test on the same folds."""
+    gaps = best - other
+    return bool(abs(gaps.mean()) > _t_value(len(gaps)) * _fold_error(gaps))
+
+
+def auc_draws(truth: np.ndarray, probability: np.ndarray, seed: int) -> np.ndarray:
+    """The ROC-AUC of 1,000 resamples of the same rows (bootstrap); with the same seed of the same rows for each model.
+
+    By weights instead of copies: a resample is how often each row stands in it, so that rows are sorted only once.
+    """
+    weights = np.random.default_rng(seed).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), DRAWS)
+    order = np.argsort(probability, kind="stable")
+    begins = np.flatnonzero(np.diff(probability[order], prepend=-1.0))
+    positive = np.add.reduceat((weights * truth)[:, order], begins, axis=1)
+    negative = np.add.reduceat((weights * ~truth)[:, order], begins, axis=1)
+    below = np.cumsum(negative, axis=1) - negative / 2  # of rows that tie, half count as below
+    pairs = positive.sum(1) * negative.sum(1)
+    return (positive * below).sum(1) / np.maximum(pairs, 1)
+
+
+def draw_interval(draws: np.ndarray) -> tuple[float, float]:
+    """95 % interval by percentiles."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def draws_differ(best: np.ndarray, other: np.ndarray) -> bool:
+    """Whether zero lies outside of the interval of the paired differences."""
+    low, high = draw_interval(best - other)
+    return not low <= 0 <= high
+
+
+def _fold_error(values: np.ndarray) -> float:
+    return float(np.sqrt((1 / len(values) + 1 / (FOLDS - 1)) * values.var(ddof=1)))
+
+
+def _t_value(count: int) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf((1 + LEVEL) / 2, count - 1))

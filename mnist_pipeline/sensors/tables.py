@@ -1,0 +1,74 @@
+"""New CSV files of a table: each content becomes a partition, and the pipeline runs on it once.
+
+Not here: which files there are and what their keys are (`datasets/files.py`), what runs (`assets/tabular.py`).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import dagster as dg
+
+from mnist_pipeline.automation import TABLES, TICK_S
+from mnist_pipeline.datasets.files import EMBEDDED, Dataset, Datasets, content_of
+from mnist_pipeline.ml.tables.task import TableTask
+from mnist_pipeline.resources import Tables
+from mnist_pipeline.storage.shelves import Missing
+
+FILES_A_TICK = 20
+
+
+def new_tables(task: TableTask) -> dg.SensorDefinition:
+    """The sensor of one task. Its cursor holds, of every file, size, date and key once the file was read.
+
+    A file is read when two ticks have seen it the same, so one that is still being written waits. Content that is a
+    dataset already, under whatever name, starts nothing.
+    """
+    partitions = dg.DynamicPartitionsDefinition(name=f"{task.name}_datasets")
+
+    @dg.sensor(
+        name=f"new_{task.name}_data",
+        job=TABLES[task.name],
+        minimum_interval_seconds=TICK_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"A CSV file that is dropped becomes a dataset of {task.name}, and the pipeline runs on it.",
+    )
+    def tick(context: dg.SensorEvaluationContext, tables: Tables) -> dg.SensorResult | dg.SkipReason:
+        known = context.instance.get_dynamic_partitions(f"{task.name}_datasets")
+        cursor, fresh = _look(tables.open(task.name), json.loads(context.cursor or "{}"), known)
+        keys = [dataset.key for dataset in fresh]
+        first = [EMBEDDED] if task.embedded and EMBEDDED not in known else []
+        if not keys and not first and json.dumps(cursor) == context.cursor:
+            return dg.SkipReason(f"{len(cursor):,} files; none is new")
+        return dg.SensorResult(
+            run_requests=[dg.RunRequest(run_key=key, partition_key=key) for key in keys],
+            dynamic_partitions_requests=[partitions.build_add_request([*first, *keys])] if first or keys else [],
+            cursor=json.dumps(cursor),
+            skip_reason=None if keys else dg.SkipReason(f"{len(cursor):,} files; none is new and whole"),
+        )
+
+    return tick
+
+
+def _look(files: Datasets, seen: dict[str, Any], known: Sequence[str]) -> tuple[dict[str, Any], list[Dataset]]:
+    """The next cursor, and the datasets that nobody has run on."""
+    cursor: dict[str, Any] = {}
+    fresh: list[Dataset] = []
+    contents = {content_of(key) for key in known}
+    for name, facts in files.files().items():
+        before = seen.get(name)
+        cursor[name] = [*facts, ""]
+        if not before or before[:2] != list(facts):
+            continue
+        if before[2] or len(fresh) == FILES_A_TICK:
+            cursor[name] = before
+            continue
+        try:
+            dataset = files.read(name)
+        except (FileNotFoundError, Missing):
+            continue
+        cursor[name] = [*facts, dataset.key]
+        if content_of(dataset.key) not in contents:
+            contents.add(content_of(dataset.key))
+            fresh.append(dataset)
+    return cursor, fresh

@@ -1,0 +1,110 @@
+"""Learning, importance and ranking: from parts to a leaderboard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mnist_pipeline.ml.tables.breast_cancer import BREAST_CANCER
+from mnist_pipeline.ml.tables.comparing import Compared, compare
+from mnist_pipeline.ml.tables.learning import SMALL, Learned, learn
+from mnist_pipeline.ml.tables.models import MODELS, LogisticRegression, RandomForest
+from mnist_pipeline.ml.tables.preparing import part_of
+from mnist_pipeline.ml.tables.ranking import ranked, said
+from mnist_pipeline.ml.tables.superstore import SUPERSTORE
+
+QUICK = {**SUPERSTORE.models, "random_forest": RandomForest(trees=10)}
+
+
+@pytest.fixture(scope="module")
+def learned(orders: pd.DataFrame) -> dict[str, Learned]:
+    return {name: learn(orders, SUPERSTORE, settings) for name, settings in QUICK.items()}
+
+
+@pytest.fixture(scope="module")
+def compared(learned: dict[str, Learned], orders: pd.DataFrame) -> Compared:
+    return compare(learned, orders, SUPERSTORE)
+
+
+def test_every_model_learns_something(learned: dict[str, Learned]) -> None:
+    assert min(each.report["test"]["roc_auc"] for each in learned.values()) > 0.85
+
+
+def test_the_numbers_hold_each_part_and_the_means_of_the_folds(learned: dict[str, Learned]) -> None:
+    numbers = learned["knn"].numbers
+    assert numbers["test_accuracy"] == learned["knn"].report["test"]["accuracy"]
+    assert numbers["folds_roc_auc"] == pytest.approx(np.mean(learned["knn"].report["folds"]["roc_auc"]))
+    assert all(np.isfinite(value) for value in numbers.values())
+
+
+def test_folds_are_drawn_only_where_the_test_part_is_small(orders: pd.DataFrame) -> None:
+    many = pd.concat([orders] * 4, ignore_index=True)
+    assert (many["part"] == "test").sum() >= SMALL
+    report = learn(many, SUPERSTORE, LogisticRegression()).report
+    assert report["folds"] == {}
+    rows = ranked({"one": report}, {"one": (np.array([True, False]), np.array([0.9, 0.1]))}, seed=0)
+    assert rows[0]["ranked_on"] == "validation"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_importance_is_a_share_of_every_feature_and_discount_comes_first(
+    name: str, learned: dict[str, Learned]
+) -> None:
+    found = learned[name].report["importances"]
+    assert set(found) == set(SUPERSTORE.features)
+    assert sum(found.values()) == pytest.approx(1)
+    assert min(found.values()) >= 0
+    assert next(iter(found)) == "Discount"
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_the_ranking_is_by_folds_and_says_who_is_within_noise(compared: Compared) -> None:
+    scores = [row["score"] for row in compared.rows]
+    assert scores == sorted(scores, reverse=True)
+    best = compared.rows[0]
+    assert best["within_noise"]
+    assert all(row["low"] <= row["score"] <= row["high"] for row in compared.rows)
+    assert not compared.rows[-1]["within_noise"]
+    assert compared.sentence == said(compared.rows)
+    assert compared.sentence.startswith(f"{best['model']} is best: ROC-AUC {best['score']:.4f} on 5×5 folds")
+
+
+def test_a_model_and_its_twin_are_within_noise(learned: dict[str, Learned], orders: pd.DataFrame) -> None:
+    twins = {"one": learned["knn"], "two": learned["knn"]}
+    assert [row["within_noise"] for row in compare(twins, orders, SUPERSTORE).rows] == [True, True]
+
+
+def test_who_ranks_does_not_look_at_the_test_part(learned: dict[str, Learned], orders: pd.DataFrame) -> None:
+    turned = orders.copy()
+    turned.loc[turned["part"] == "test", "target"] ^= True
+    order = [row["model"] for row in compare(learned, turned, SUPERSTORE).rows]
+    assert order == [row["model"] for row in compare(learned, orders, SUPERSTORE).rows]
+
+
+def test_what_is_compared_is_answered_on_the_test_part(compared: Compared, orders: pd.DataFrame) -> None:
+    truth = part_of(orders, "test")[1]
+    for model, (said_truth, probability) in compared.answers.items():
+        assert np.array_equal(said_truth, truth)
+        assert np.sum(compared.confusions[model]) == len(probability)
+
+
+def test_a_table_of_numbers_only_and_one_of_categories_only(tumours: pd.DataFrame, orders: pd.DataFrame) -> None:
+    numbers = learn(tumours, BREAST_CANCER, LogisticRegression())
+    assert set(numbers.report["importances"]) == set(BREAST_CANCER.features)
+    only = replace(
+        SUPERSTORE,
+        columns=tuple(
+            replace(each, left_out="not asked")
+            if each.kind in ("number", "date") and not each.left_out and each.name != "Profit"
+            else each
+            for each in SUPERSTORE.columns
+        ),
+        days={},
+    )
+    assert only.features == only.categories
+    few = orders[[*only.features, "target", "part"]]
+    for settings in QUICK.values():
+        assert set(learn(few, only, settings).report["importances"]) == set(only.features)

@@ -1,0 +1,93 @@
+"""CSV files as they come from people: encodings, quotes, cut files, other columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnist_pipeline.ml.tables.reading import FIRST_ROW, BadTable, ends_whole, read_csv
+
+COLUMNS = ("name", "city", "price")
+WHOLE = "name,city,price\nAnn,Köln,1.5\nBob,Zürich,2\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_every_usual_encoding_gives_the_same_table(encoding: str, newline: str) -> None:
+    frame = read_csv(WHOLE.replace("\n", newline).encode(encoding), COLUMNS, "x.csv")
+    assert frame.to_dict("list") == {"name": ["Ann", "Bob"], "city": ["Köln", "Zürich"], "price": ["1.5", "2"]}
+    assert frame.index.tolist() == [FIRST_ROW, FIRST_ROW + 1]
+
+
+def test_columns_come_in_the_order_of_the_description() -> None:
+    frame = read_csv(b"price,name,city\n1,Ann,Rome\n", COLUMNS, "x.csv")
+    assert list(frame) == list(COLUMNS)
+
+
+def test_quotes_may_hold_commas_and_line_ends_and_nothing_is_missing() -> None:
+    frame = read_csv(b'name,city,price\n"Ann, Dr.","two\nlines",\n', COLUMNS, "x.csv")
+    assert frame.iloc[0].tolist() == ["Ann, Dr.", "two\nlines", None]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "x.csv is empty"),
+        (b"\n \n", "x.csv is empty"),
+        (b"name,city,price\n", "a header and no rows"),
+        (b"name,city,Price\nAnn,Rome,1\n", r"'price' is missing \(is it 'Price'\?\); 'Price' is not expected"),
+        (b"name,city,price,more\nAnn,Rome,1,2\n", "'more' is not expected"),
+        (b"name,city,price,price\nAnn,Rome,1,2\n", "'price' is there twice"),
+        (b"name,price\nAnn,1\n", "'city' is missing"),
+        (b"name;city;price\nAnn;Rome;1\n", "separated by semicolons"),
+        (b"name,city,price\nAnn,Rome,1\nBob,Par", r"row 3 has 2 \('Bob,Par'\)"),
+        (b'name,city,price\nAnn,"Rome,1\nBob,Paris,2\n', "row 2 has 2"),
+        (b"name,city,price\nAnn,Rome,1,2\nBob,Paris\n", r"row 2 has 4 .*row 3 has 2"),
+    ],
+)
+def test_what_is_no_whole_table_is_refused_with_the_reason(data: bytes, said: str) -> None:
+    with pytest.raises(BadTable, match=said):
+        read_csv(data, COLUMNS, "x.csv")
+
+
+def test_many_bad_rows_are_counted_and_the_first_are_shown() -> None:
+    with pytest.raises(BadTable, match=r"row 11 .*; and 40 more"):
+        read_csv(b"name,city,price\n" + b"too,few\n" * 50, COLUMNS, "x.csv")
+
+
+def test_a_cut_in_the_last_field_shows_at_the_end_of_the_file() -> None:
+    whole = WHOLE.encode()
+    assert ends_whole(whole)
+    for cut in range(len(whole) - 2, len(whole)):
+        assert not ends_whole(whole[:cut])
+
+
+@given(st.integers(0, len(WHOLE.encode()) - 1))
+def test_a_file_cut_anywhere_is_refused_or_says_so(cut: int) -> None:
+    """Or it lost whole lines, which nothing in a CSV file tells."""
+    data = WHOLE.encode()[:cut]
+    try:
+        read_csv(data, COLUMNS, "x.csv")
+    except BadTable:
+        return
+    assert not ends_whole(data) or WHOLE.encode().startswith(data)
+
+
+text = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=8).filter(
+    lambda value: (
+        value.strip().lower() not in ("", "na", "n/a", "nan", "null", "#n/a", "-nan", "1.#ind", "-1.#ind")
+        and not value.startswith(("#N/A", "1.#", "-1.#", "#NA"))
+    )
+)
+
+
+@given(st.lists(st.tuples(text, text, text), min_size=1, max_size=5))
+def test_what_a_csv_writer_writes_is_read_back(rows: list[tuple[str, str, str]]) -> None:
+    written = io.StringIO()
+    csv.writer(written).writerows([COLUMNS, *rows])
+    frame = read_csv(written.getvalue().encode(), COLUMNS, "x.csv")
+    assert [tuple(row) for row in frame.to_numpy()] == rows

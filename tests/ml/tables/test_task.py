@@ -1,0 +1,57 @@
+"""Descriptions of tables: what they say about themselves, and which are refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from mnist_pipeline.ml.tables.superstore import SUPERSTORE
+from mnist_pipeline.ml.tables.task import BadTask, Column, TableTask, Target
+from mnist_pipeline.ml.tables.tasks import TASKS
+
+TINY = TableTask(
+    name="tiny",
+    columns=(Column("size"), Column("kind", "category"), Column("answer", "category")),
+    target=Target("answer", equals="yes", names=("no", "yes")),
+    models={},
+    embedded=lambda: None,  # type: ignore[arg-type,return-value]
+)
+
+
+def test_no_model_sees_the_answer_or_what_is_left_out() -> None:
+    for task in TASKS:
+        assert task.target.column not in task.features
+        assert not set(task.left_out) & set(task.features)
+        assert all(task.left_out.values())
+
+
+def test_superstore_says_of_every_column_whether_it_is_seen_or_why_not() -> None:
+    seen = {"Ship Mode", "Segment", "State", "Region", "Category", "Sub-Category", "Sales", "Quantity", "Discount"}
+    assert seen < set(SUPERSTORE.features)
+    assert set(SUPERSTORE.features) - seen == {
+        *("shipping days", "Order Date year", "Order Date month", "Order Date weekday"),
+    }
+    assert {column.name for column in SUPERSTORE.columns} == seen | set(SUPERSTORE.left_out) | {"Order Date"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda: replace(TINY, columns=(*TINY.columns, Column("size"))), "described twice: size"),
+        (lambda: replace(TINY, target=replace(TINY.target, column="gone")), "gone is used and not described"),
+        (lambda: replace(TINY, days={"wait": ("size", "later")}), "later is used"),
+        (lambda: replace(TINY, columns=(*TINY.columns, Column("part"))), "part is the name of a column that is added"),
+        (lambda: replace(TINY, target=replace(TINY.target, above=1.0)), "either `above` or `equals`"),
+        (lambda: replace(TINY, target=replace(TINY.target, equals=None)), "either `above` or `equals`"),
+        (lambda: replace(TINY, columns=(*TINY.columns, Column("name", "text"))), "name is text"),
+        (lambda: replace(TINY, parts={"train": 1.0}), "train, test and perhaps validation"),
+        (lambda: replace(TINY, parts={"train": 0.5, "test": 0.4}), "sum to 1"),
+        (lambda: replace(TINY, embedded=None), "where would rows come from"),
+        (lambda: replace(TINY, columns=TINY.columns[2:]), "no column is left"),
+    ],
+)
+def test_a_description_that_contradicts_itself_is_refused(change: Callable[[], TableTask], said: str) -> None:
+    with pytest.raises(BadTask, match=said):
+        change()

@@ -1,0 +1,148 @@
+"""New CSV files: each content is asked for once, when it is whole, through restarts and under any name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from mnist_pipeline.datasets.files import EMBEDDED, content_of, key_of
+from mnist_pipeline.ml.tables.superstore import SUPERSTORE
+from mnist_pipeline.resources import Tables
+from mnist_pipeline.sensors.tables import FILES_A_TICK, new_tables
+
+SENSOR = new_tables(SUPERSTORE)
+PARTITIONS = "superstore_datasets"
+
+
+class Folder:
+    """A folder that is watched: what the daemon does with what the sensor says."""
+
+    def __init__(self, root: Path) -> None:
+        self.path = root / "superstore"
+        self.path.mkdir(parents=True)
+        self.tables = Tables(location=str(root), named={})
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.cursor: str | None = None
+        self.asked: list[str] = []
+
+    def tick(self) -> list[str]:
+        """The partitions that are asked for in one tick."""
+        context = dg.build_sensor_context(self.instance, cursor=self.cursor, resources={"tables": self.tables})
+        result = SENSOR(context)
+        if isinstance(result, dg.SkipReason):
+            return []
+        assert isinstance(result, dg.SensorResult)
+        for request in result.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions(PARTITIONS, list(request.partition_keys))
+        self.cursor = result.cursor
+        keys = [str(request.partition_key) for request in result.run_requests or []]
+        assert set(keys) <= set(self.partitions())
+        self.asked += keys
+        return keys
+
+    def partitions(self) -> list[str]:
+        return list(self.instance.get_dynamic_partitions(PARTITIONS))
+
+    def drop(self, name: str, data: bytes) -> None:
+        (self.path / name).write_bytes(data)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def test_the_first_tick_offers_the_embedded_table_and_runs_nothing(folder: Folder) -> None:
+    assert folder.tick() == []
+    assert folder.partitions() == [EMBEDDED]
+
+
+def test_a_file_is_asked_for_once_when_two_ticks_saw_it_the_same(folder: Folder) -> None:
+    folder.drop("orders.csv", b"one")
+    assert folder.tick() == []
+    assert folder.tick() == [key_of("orders.csv", b"one")]
+    assert folder.tick() == folder.tick() == []
+    assert folder.partitions() == [EMBEDDED, key_of("orders.csv", b"one")]
+
+
+def test_a_file_that_grows_waits(folder: Folder) -> None:
+    for size in range(1, 5):
+        folder.drop("orders.csv", b"x" * size)
+        assert folder.tick() == []
+    assert folder.tick() == [key_of("orders.csv", b"xxxx")]
+
+
+def test_a_changed_file_is_another_dataset_and_a_copy_is_none(folder: Folder) -> None:
+    folder.drop("orders.csv", b"one")
+    folder.tick(), folder.tick()
+    folder.drop("orders.csv", b"other")
+    folder.drop("copy.csv", b"one")
+    folder.tick()
+    assert folder.tick() == [key_of("orders.csv", b"other")]
+    assert folder.tick() == []
+
+
+def test_many_files_are_spread_over_ticks(folder: Folder) -> None:
+    for number in range(FILES_A_TICK + 3):
+        folder.drop(f"{number:03}.csv", str(number).encode())
+    folder.tick()
+    assert len(folder.tick()) == FILES_A_TICK
+    assert len(folder.tick()) == 3
+
+
+def test_nothing_that_is_unfinished_or_no_csv_is_asked_for(folder: Folder) -> None:
+    for name in ("a.csv.part", ".a.csv", "a.txt"):
+        folder.drop(name, b"one")
+    assert folder.tick() == folder.tick() == []
+
+
+class DroppedFiles(RuleBasedStateMachine):
+    """Whatever is dropped, changed, renamed and removed, and whenever the daemon restarts from an older cursor:
+    each content that stayed for two ticks is asked for exactly once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = Folder(Path(self.temporary.name))
+
+    def teardown(self) -> None:
+        self.temporary.cleanup()
+
+    @rule(name=st.sampled_from("ab"), content=st.sampled_from(["1", "22", "333"]))
+    def drop(self, name: str, content: str) -> None:
+        self.folder.drop(f"{name}.csv", content.encode())
+
+    @rule(name=st.sampled_from("ab"))
+    def remove(self, name: str) -> None:
+        (self.folder.path / f"{name}.csv").unlink(missing_ok=True)
+
+    @rule()
+    def tick(self) -> None:
+        self.folder.tick()
+
+    @rule()
+    def forget(self) -> None:
+        """The cursor is lost; partitions are not."""
+        self.folder.cursor = None
+
+    @rule()
+    def settle(self) -> None:
+        self.folder.tick(), self.folder.tick()
+        there = {content_of(key_of("", path.read_bytes())) for path in self.folder.path.iterdir()}
+        assert there <= {content_of(key) for key in self.folder.asked}
+
+    @invariant()
+    def nothing_is_asked_for_twice(self) -> None:
+        contents = [content_of(key) for key in self.folder.asked]
+        assert len(contents) == len(set(contents))
+
+
+TestDroppedFiles = DroppedFiles.TestCase
+TestDroppedFiles.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
