@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run tune dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
-run tune dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
+run refresh tune dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
+run refresh tune dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
@@ -27,13 +27,16 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run tune dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run refresh tune dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, PRESET=, CONFIG=).
 	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
+
+refresh: $(READY) ## Make again what is out of date, by code or by data, and nothing else.
+	@$(BIN)/python -m mnist_pipeline.refresh
 
 tune: $(READY) ## Search better settings for a model, then a table (TARGET=, TRIALS=, LIMIT_S=, SEED=, FIXED=).
 	@$(BIN)/python -m mnist_pipeline.tune --target '$(TARGET)' --partition '$(PARTITION)' --trials '$(TRIALS)' \

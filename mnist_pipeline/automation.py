@@ -11,6 +11,8 @@ import dagster as dg
 from mnist_pipeline.jobs.tuning import tuning
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
+from mnist_pipeline.sensors.telling import is_told_by_others
+from mnist_pipeline.waves import REFRESH, refresh
 
 TICK_S = 30  # seconds between two looks; four stages, so a new data set is in production after about three minutes
 
@@ -40,13 +42,42 @@ full_pipeline = dg.define_asset_job(
     dg.AssetSelection.groups("data", "model", "evaluation", "deployment", "prediction"),
     description="Everything, from data to predictions.",
 )
+
+
+@dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
+def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
+    """As `make refresh` does. Its runs are runs of their own, found by their tag; this one links to them."""
+    context.instance.add_run_tags(context.run_id, {REFRESH: context.run_id})
+    report = refresh(context.repository_def, context.instance, context.run_id, context.log.info)
+    context.log.info("\n".join(report.lines()))
+    said = "\n".join([*(each.line() for each in report.done), *report.lines()])
+    links = {f"run {number}": dg.MetadataValue.dagster_run(run) for number, run in enumerate(report.runs, 1)}
+    if report.well:
+        context.add_output_metadata({"summary": dg.MetadataValue.md(f"```\n{said}\n```"), **links})
+        return
+    if any(each.fault and each.run_id for each in report.done) or report.faults:
+        is_told_by_others(context.instance, context.run_id)  # the runs that failed are told, this one would be twice
+    raise dg.Failure(f"not everything could be brought up to date\n{said}", links, allow_retries=False)
+
+
+@dg.job(name="refresh", description="Make again exactly what is out of date, by code or by data. The rest is kept.")
+def refresh_job() -> None:
+    """One step, which starts runs of its own."""
+    make_what_is_out_of_date()
+
+
 TABLES = {
     task.name: dg.define_asset_job(
         task.name, dg.AssetSelection.groups(task.name), description=f"Everything of the table {task.name}."
     )
     for task in TASKS
 }
-JOBS: list[Any] = [training, deployment, make_model, batch_inference, full_pipeline, *TABLES.values(), tuning]
+JOBS: list[Any] = [
+    *(training, deployment, make_model, batch_inference, full_pipeline),
+    *TABLES.values(),
+    tuning,
+    refresh_job,
+]
 
 with warnings.catch_warnings():
     # use_user_code_server, without which a condition of one's own cannot be evaluated, is in beta

@@ -5,6 +5,8 @@ Not here: what is done about it (`triggers.py`), and how the data is read (`acqu
 
 import hashlib
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_pipeline.inbox.dropped import is_meant
@@ -13,6 +15,44 @@ from mnist_pipeline.storage.s3_requests import Place
 
 Files = dict[str, tuple[int, int | str]]
 CONTENT_LIMIT = 16 << 30  # bytes; beyond, a tick would take longer than a sensor may, so sizes and dates stand in
+SIGNATURE, CONTENT = "mnist_pipeline/source_signature", "mnist_pipeline/source_content"  # tags of what was made
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a source holds now. signature: changes whenever the content does, and is cheap; content: reads it all."""
+
+    signature: str
+    content: Callable[[], str]
+
+    @classmethod
+    def of(cls, place: Path | Place, settings: str = "") -> "Snapshot":
+        """All files of a folder or under a prefix. settings: what else decides over what is read.
+
+        Raises StoreUnavailable where there is no folder or bucket.
+        """
+        files = listing(place)
+        return cls(_digest(settings, signature(files)), lambda: _digest(settings, content_digest(place, files)))
+
+    @classmethod
+    def of_settings(cls, settings: str) -> "Snapshot":
+        """Where nothing but settings decides over what is read."""
+        return cls(_digest(settings), lambda: _digest(settings))
+
+    def tags(self) -> dict[str, str]:
+        """For the materialization of what is read next. A change in between is then seen as one afterwards."""
+        return {SIGNATURE: self.signature, CONTENT: self.content()}
+
+    def compare(self, tags: Mapping[str, str]) -> str:
+        """How the source differs from what was read when these tags were written; empty where it does not."""
+        if self.signature == tags.get(SIGNATURE):
+            return ""
+        if CONTENT not in tags:
+            return "nobody noted what it was read from"
+        try:
+            return "" if self.content() == tags[CONTENT] else "its source has changed"
+        except FileNotFoundError as error:
+            return f"its source is changing: {error.filename} went away"
 
 
 def listing(place: Path | Place) -> Files:
@@ -53,3 +93,8 @@ def content_digest(place: Path | Place, files: Files) -> str:
             while chunk := file.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def _digest(*parts: str) -> str:
+    """Short enough for the value of a tag."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]

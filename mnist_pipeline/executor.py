@@ -29,7 +29,7 @@ def free_slots_of_the_dead(instance: dg.DagsterInstance) -> list[str]:
     for run_id in sorted(storage.get_concurrency_run_ids()):
         run = instance.get_run_by_id(run_id)
         if run and not run.is_finished:
-            if not _was_killed(instance, run_id):
+            if not was_killed(instance, run_id):
                 continue
             instance.report_run_failed(run, "Its process is gone without a word: killed, or out of memory.")
         storage.free_concurrency_slots_for_run(run_id)
@@ -38,7 +38,7 @@ def free_slots_of_the_dead(instance: dg.DagsterInstance) -> list[str]:
     return freed
 
 
-def _was_killed(instance: dg.DagsterInstance, run_id: str) -> bool:
+def was_killed(instance: dg.DagsterInstance, run_id: str) -> bool:
     """Whether the run said which process executes it, and there is none with that number.
 
     Known only of runs on this machine, which those in sqlite are. Elsewhere the daemon finds out.

@@ -23,6 +23,7 @@ from mnist_pipeline.alerts.doors import (
     UrlHeartbeat,
 )
 from mnist_pipeline.alerts.redaction import Redaction
+from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.experiments.courier import Order, follow
 from mnist_pipeline.experiments.spool import RunFacts, Spool, now_ms
@@ -77,6 +78,13 @@ class Source(dg.ConfigurableResource):
     def place(self) -> Path | Place:
         """The folder or prefix that is to be read."""
         return place_at(self.directory, self.endpoint)
+
+    def snapshot(self, partition: str | None = None) -> Snapshot:
+        """What is there to be read now. Raises StoreUnavailable where there is no folder or bucket."""
+        settings = f"{self.dataset} {self.preparation}"
+        if not self.directory or self.dataset == "embedded":
+            return Snapshot.of_settings(settings)
+        return Snapshot.of(self.place(), settings)
 
 
 class Models(dg.ConfigurableResource):

@@ -19,6 +19,7 @@ import dagster as dg
 
 from mnist_pipeline.ml.config import PRESETS
 from mnist_pipeline.resources import PROJECT, state_folder
+from mnist_pipeline.waves import cause
 
 SAMPLES = 200
 MNIST_PUBLISHED = datetime(1998, 11, 1, tzinfo=timezone.utc).timestamp()
@@ -140,13 +141,6 @@ def _execute(
             outcome.seconds[stats.step_key] = stats.end_time - stats.start_time
     for event in result.get_step_failure_events():
         outcome.faults[event.step_key or job] = cause(event.step_failure_data.error)
-
-
-def cause(error: Any) -> str:
-    """The innermost message: what went wrong, not that a step did."""
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return error.message.strip() if error is not None else "no reason was given"
 
 
 def _fill_inbox(definitions: dg.Definitions) -> None:

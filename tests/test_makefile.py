@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pipelines import ROOT
 
-WAYS_IN = ("run", "tune", "dev", "mlflow", "doctor")
+WAYS_IN = ("run", "refresh", "tune", "dev", "mlflow", "doctor")
 SAYS = '#!/bin/sh\necho "$DAGSTER_HOME|$MNIST_PIPELINE_STATE"\n'
 
 

@@ -5,32 +5,18 @@ The ready-made conditions compare one tick with the tick before. That loses data
 What an asset was made from stands in its latest materialization, so this one looks there, and has nothing to lose.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 
 import dagster as dg
+from dagster._core.asset_graph_view.entity_subset import EntitySubset
+from dagster._core.definitions.events import AssetKeyPartitionKey
+
+from mnist_pipeline.assets.causes import Made, Target, causes, follows
 
 FIRST_WAIT, LONGEST_WAIT = timedelta(minutes=10), timedelta(hours=4)
 LOOKED_BACK = 50  # runs of the asset
 ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-
-
-@dataclass(frozen=True)
-class Follows:
-    """What an asset is made again for. Other inputs are read as they are, and change nothing by themselves."""
-
-    changes_of: tuple[str, ...]
-    own_code: bool = True
-
-
-# A rollback must not be undone because code has changed: a deployment follows new evidence and nothing else.
-FOLLOWS = {
-    dg.AssetKey("processed_mnist_data"): Follows(("raw_mnist_data",)),
-    dg.AssetKey("digit_classifier"): Follows(("processed_mnist_data",)),
-    dg.AssetKey("model_evaluation"): Follows(("digit_classifier", "processed_mnist_data")),
-    dg.AssetKey("production_digit_classifier"): Follows(("model_evaluation",), own_code=False),
-}
 
 
 def patience(failures: int) -> timedelta:
@@ -49,8 +35,9 @@ class OutOfDate(dg.AutomationCondition[dg.AssetKey]):
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """By the tags of the latest materializations."""
         view = context.asset_graph_view
-        code = view.asset_graph.get(context.key).code_version
-        return _result(context, out_of_date(view.instance, context.key, code))
+        made = Made(view.instance, view.asset_graph)
+        stale = [each for each in _targets(context, made) if causes(made, each)]
+        return dg.AutomationResult(context, _subset(context, stale))
 
 
 class HadItsTime(dg.AutomationCondition[dg.AssetKey]):
@@ -63,29 +50,18 @@ class HadItsTime(dg.AutomationCondition[dg.AssetKey]):
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
         """By the runs since the newest of its inputs."""
-        if context.candidate_subset.is_empty:  # nothing to be made: no need to look at any run
-            return _result(context, False)
-        instance = context.asset_graph_view.instance
-        return _result(context, context.evaluation_time >= try_again_at(instance, context.key))
+        candidates = context.candidate_subset
+        if candidates.is_empty:  # nothing to be made: no need to look at any run
+            return dg.AutomationResult(context, candidates)
+        view = context.asset_graph_view
+        inputs = follows(view.asset_graph.get(context.key)).changes_of
+        had = context.evaluation_time >= try_again_at(view.instance, context.key, inputs)
+        return dg.AutomationResult(context, candidates if had else context.get_empty_subset())
 
 
-def out_of_date(instance: dg.DagsterInstance, key: dg.AssetKey, code: str | None) -> bool:
-    """Whether an asset that follows others has to be made again; an asset that follows none never has to."""
-    follows = FOLLOWS.get(key)
-    if follows is None:
-        return False
-    made = _tags(instance, key)
-    if not made or (follows.own_code and made.get("dagster/code_version") != code):
-        return True
-    return any(
-        _tags(instance, dg.AssetKey(name)).get("dagster/data_version") != made.get(f"dagster/input_data_version/{name}")
-        for name in follows.changes_of
-    )
-
-
-def try_again_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime:
+def try_again_at(instance: dg.DagsterInstance, key: dg.AssetKey, inputs: Sequence[dg.AssetKey]) -> datetime:
     """When the next attempt is allowed: the beginning of time where nothing speaks against one."""
-    ended = list(_ended_badly(instance, key))
+    ended = list(_ended_badly(instance, key, inputs))
     if not ended:
         return datetime.min.replace(tzinfo=timezone.utc)
     newest = ended[0]
@@ -94,9 +70,11 @@ def try_again_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> datetime:
     return datetime.fromtimestamp(newest.end_time or 0.0, timezone.utc) + patience(len(ended))
 
 
-def _ended_badly(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[dg.RunRecord]:
+def _ended_badly(
+    instance: dg.DagsterInstance, key: dg.AssetKey, inputs: Sequence[dg.AssetKey]
+) -> Iterator[dg.RunRecord]:
     """Runs, newest first, that were to make this asset from what there is now, and have not."""
-    newest = max(_made_at(instance, each) for each in (key, *map(dg.AssetKey, FOLLOWS[key].changes_of)))
+    newest = max(_made_at(instance, each) for each in (key, *inputs))
     planned = _planned_in(instance, key)
     if planned:
         wanted = dg.RunsFilter(run_ids=planned, statuses=ENDED_BADLY)
@@ -116,15 +94,15 @@ def _made_at(instance: dg.DagsterInstance, key: dg.AssetKey) -> float:
     return event.timestamp if event else 0.0
 
 
-def _tags(instance: dg.DagsterInstance, key: dg.AssetKey) -> Mapping[str, str]:
-    event = instance.get_latest_materialization_event(key)
-    made = event.asset_materialization if event else None
-    return (made.tags if made else None) or {}
+def _targets(context: dg.AutomationContext[dg.AssetKey], made: Made) -> list[Target]:
+    return [Target(context.key, partition) for partition in made.existing(context.key)]
 
 
-def _result(context: dg.AutomationContext[dg.AssetKey], true: bool) -> dg.AutomationResult[dg.AssetKey]:
-    subset = context.candidate_subset if true else context.get_empty_subset()
-    return dg.AutomationResult(context, subset)
+def _subset(context: dg.AutomationContext[dg.AssetKey], targets: Sequence[Target]) -> EntitySubset[dg.AssetKey]:
+    view = context.asset_graph_view
+    keys = {AssetKeyPartitionKey(each.key, each.partition) for each in targets}
+    found = view.get_asset_subset_from_asset_partitions(context.key, keys)
+    return context.candidate_subset.compute_intersection(found)
 
 
 _OUT_OF_DATE = OutOfDate()

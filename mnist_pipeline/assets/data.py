@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from mnist_pipeline.assets.causes import read_from
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.code_versions import code_version
@@ -45,15 +46,17 @@ class SplitConfig(dg.Config):
         "ml/sources.py",
         "ml/split.py",
     ),
+    metadata=read_from("source"),
 )
 @retrying
 def raw_mnist_data(
     context: dg.AssetExecutionContext, source: Source, pictures: Pictures
 ) -> dg.MaterializeResult[DigitData]:
     """Images and labels as they come, verified; the test set is the published one where there is one."""
+    found = source.snapshot().tags()  # before it is read: what changes meanwhile is then seen as a change
     data = source.open().load(context.log)
     context.log.info(f"{len(data):,} images from {data.origin.source}")
-    return _result("raw_mnist_data", data, pictures)
+    return _result("raw_mnist_data", data, pictures, found)
 
 
 @dg.asset(
@@ -71,7 +74,7 @@ def processed_mnist_data(
 
     data = split_digits(raw_mnist_data, config.validation_share, config.seed)
     shared = {f"test_images_also_in_{part}": count for part, count in count_duplicates(data).items()}
-    return _result("processed_mnist_data", data, pictures, **shared)
+    return _result("processed_mnist_data", data, pictures, {}, **shared)
 
 
 IS_COMPLETE = blocking(raw_mnist_data, "is_complete", "as many images as the data set is known to have")
@@ -130,7 +133,9 @@ def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: Digit
     yield verdict(NOTHING_LEAKS, leakage <= LEAKAGE_ALLOWED, share=leakage, allowed=LEAKAGE_ALLOWED, also_in=leaked)
 
 
-def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.MaterializeResult[DigitData]:
+def _result(
+    asset: str, data: DigitData, pictures: Pictures, tags: dict[str, str], /, **more: int
+) -> dg.MaterializeResult[DigitData]:
     from mnist_pipeline.ml import plots
 
     book, names, first = pictures.open(), data.origin.class_names, data["train"]
@@ -152,7 +157,7 @@ def _result(asset: str, data: DigitData, pictures: Pictures, **more: int) -> dg.
         "pixel_std": std,
         "sha256": digest,
     }
-    return dg.MaterializeResult(value=data, metadata=metadata, data_version=dg.DataVersion(digest))
+    return dg.MaterializeResult(value=data, metadata=metadata, data_version=dg.DataVersion(digest), tags=tags)
 
 
 def _counts(data: DigitData, part: str) -> "np.ndarray":

@@ -9,6 +9,7 @@ import dagster as dg
 from pydantic import Field
 
 from mnist_pipeline.assets import records
+from mnist_pipeline.assets.causes import follows_only
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice
 from mnist_pipeline.code_versions import code_version
@@ -67,6 +68,7 @@ class Case:
     code_version=code_version("ml/gate.py", "assets/deployment.py"),
     automation_condition=KEPT_UP_TO_DATE,
     freshness_policy=DECIDED_LATELY,
+    metadata=follows_only("model_evaluation"),  # a rollback must not be undone because code has changed
     pool="deployment",
 )
 def production_digit_classifier(

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from mnist_pipeline.assets import records
 from mnist_pipeline.assets.attempts import still_to_come
+from mnist_pipeline.assets.causes import follows_only
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, preparation_named
 from mnist_pipeline.nights import NightlyRun
@@ -62,6 +63,7 @@ def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
         partitions_def=dg.DailyPartitionsDefinition(FIRST_NIGHT, timezone=nightly.timezone, end_offset=1),
         freshness_policy=dg.FreshnessPolicy.cron(nightly.deadline, timedelta(hours=1), nightly.timezone),
         code_version=CODE,
+        metadata=follows_only(),  # an answer stays what it was
     )
     @retrying
     def batch_digit_predictions(
@@ -125,7 +127,13 @@ def _claimed(instance: dg.DagsterInstance, nightly: NightlyRun, night: str, inbo
     return inbox.claim(night, over=over, span=Span(begin, end.timestamp()))
 
 
-@dg.asset(group_name="prediction", kinds={"python"}, deps=["production_digit_classifier"], code_version=CODE)
+@dg.asset(
+    group_name="prediction",
+    kinds={"python"},
+    deps=["production_digit_classifier"],
+    code_version=CODE,
+    metadata=follows_only(),  # an answer stays what it was
+)
 @retrying
 def digit_predictions(
     config: PredictionConfig, processed_mnist_data: DigitData, models: Models, pictures: Pictures, mail: Mail

@@ -89,6 +89,11 @@ class Told:
         self._instance.daemon_cursor_storage.set_cursor_values({TOLD: json.dumps(self._untagged)})
 
 
+def is_told_by_others(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Note that there is nothing to tell of a run: what it fails of is told of the runs that it started."""
+    instance.add_run_tags(run_id, {TAG: f"{run_id[:8]} {EVERYTHING}"})
+
+
 def tell_runs(
     instance: dg.DagsterInstance,
     alerter: Alerter,

@@ -9,7 +9,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mnist_pipeline.assets.conditions import FOLLOWS, KEPT_UP_TO_DATE, patience
+from mnist_pipeline.assets.causes import follows, follows_only
+from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE, patience
 from mnist_pipeline.definitions import build_definitions
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # of Dagster's own evaluation for tests
@@ -53,6 +54,7 @@ class Graph:
             name=name,
             deps=DEPS[name],
             code_version=self.code[name],
+            metadata=follows_only(REPORT) if name == PRODUCTION else {},
             automation_condition=None if name == RAW else KEPT_UP_TO_DATE,
         )(make)
 
@@ -113,8 +115,11 @@ def test_the_real_assets_have_these_edges_and_this_condition() -> None:
         name: sorted(deps) for name, deps in DEPS.items()
     }
     assert {name for name, spec in specs.items() if spec.automation_condition} == set(ALL) - {RAW}
-    assert {key.to_user_string() for key in FOLLOWS} == set(ALL) - {RAW}
-    assert all(set(follows.changes_of) <= set(DEPS[key.to_user_string()]) for key, follows in FOLLOWS.items())
+    graph = build_definitions({}).get_repository_def().asset_graph
+    followed = {name: follows(graph.get(dg.AssetKey(name))) for name in ALL}
+    inputs = {name: sorted(key.to_user_string() for key in each.changes_of) for name, each in followed.items()}
+    assert inputs == {name: sorted(deps) for name, deps in {**DEPS, PRODUCTION: [REPORT]}.items()}
+    assert {name for name, each in followed.items() if not each.own_code} == {PRODUCTION}
 
 
 def test_the_first_time_everything_follows_the_data(empty: Graph) -> None:
@@ -287,3 +292,38 @@ def test_patience_grows_to_four_hours() -> None:
     minutes = [patience(failures).total_seconds() / 60 for failures in range(8)]
     assert minutes == [0, 10, 20, 40, 80, 160, 240, 240]
     assert patience(10_000) == timedelta(hours=4)
+
+
+def test_of_an_asset_in_partitions_only_those_that_are_out_of_date_are_asked_for() -> None:
+    """Each has its own inputs."""
+    years = dg.DynamicPartitionsDefinition(name="years")
+    content = {"2016": "1", "2017": "1"}
+
+    @dg.asset(partitions_def=years, code_version="1")
+    def rows() -> dg.MaterializeResult:
+        year = dg.AssetExecutionContext.get().partition_key
+        return dg.MaterializeResult(data_version=dg.DataVersion(content[year]))
+
+    @dg.asset(partitions_def=years, deps=[rows], code_version="1", automation_condition=KEPT_UP_TO_DATE)
+    def total() -> None: ...
+
+    definitions = dg.Definitions([rows, total])
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("years", list(content))
+
+        def asked() -> set[str | None]:
+            seen = dg.evaluate_automation_conditions(definitions, instance)
+            (result,) = (each for each in seen.results if each.key == total.key)
+            return set(result.true_subset.expensively_compute_partition_keys())
+
+        def run(*assets: dg.AssetsDefinition) -> None:
+            for year in content:
+                assert dg.materialize([rows, total], instance=instance, partition_key=year, selection=assets).success
+
+        run(rows)
+        assert asked() == {"2016", "2017"}
+        run(total)
+        assert asked() == set()
+        content["2017"] = "2"
+        run(rows)
+        assert asked() == {"2017"}

@@ -10,14 +10,17 @@ from pathlib import Path
 import dagster as dg
 import numpy as np
 import pytest
+from digit_files import digits, idx_contents, write_idx
 from pipelines import DATA, PROD, TINY, Pipeline, data_version, metadata, verdicts
 
 from mnist_pipeline import retries
 from mnist_pipeline.acquire import SourceUnavailable
+from mnist_pipeline.assets.causes import Target
 from mnist_pipeline.assets.data import processed_data_checks, raw_data_checks
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.ml.sources import BadSource
+from mnist_pipeline.standings import Observer
 
 NOWHERE = "http://127.0.0.1:9/"
 
@@ -196,6 +199,28 @@ def test_nothing_is_trained_on_data_that_leaks(raw: DigitData, tmp_path: Path) -
     said = metadata(ran, "processed_mnist_data")
     assert said["test_images_also_in_train"] + said["test_images_also_in_validation"] == 300
     assert leaking.store.versions() == []
+
+
+def test_the_files_that_were_read_are_noted_so_that_other_ones_are_seen(tmp_path: Path) -> None:
+    own = write_idx(tmp_path / "own", idx_contents(digits(40), digits(20, seed=1)))
+    pipeline = Pipeline(tmp_path / "state", MNIST_DATASET="idx", MNIST_DATA_DIR=str(own))
+    pipeline.run("raw_mnist_data")
+    assert standing(pipeline) == ()
+    pipeline.run("raw_mnist_data")
+    assert standing(pipeline) == ()
+    write_idx(own, idx_contents(digits(50, seed=2), digits(20, seed=1)))
+    assert standing(pipeline) == ("its source has changed",)
+    other = pipeline.copy(tmp_path / "other", MNIST_PREPARATION="resize")
+    other.instance = pipeline.instance
+    pipeline.run("raw_mnist_data")
+    assert (standing(pipeline), standing(other)) == ((), ("its source has changed",))
+
+
+def standing(pipeline: Pipeline) -> tuple[str, ...]:
+    """Why the raw data is out of date."""
+    repository = pipeline.definitions.get_repository_def()
+    observer = Observer(repository, pipeline.instance, pipeline.definitions.resources or {})
+    return observer.look(())[Target(dg.AssetKey("raw_mnist_data"))].causes
 
 
 # --- checks, called with data that is bad in one way ---
