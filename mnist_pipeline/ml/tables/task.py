@@ -61,12 +61,6 @@ class CsvFormat:
     dates: str = "%Y-%m-%d"
 
 
-def _usual_models() -> dict[str, Any]:
-    from mnist_pipeline.ml.tables.models import usual_models  # which knows tasks
-
-    return dict(usual_models())
-
-
 @dataclass(frozen=True)
 class TableTask:
     """A table, the question about it, and the models that answer it.
@@ -80,7 +74,7 @@ class TableTask:
     name: str
     columns: tuple[Column, ...]
     target: Target
-    models: Mapping[str, Any] = field(default_factory=_usual_models)
+    models: Mapping[str, Any]
     embedded: "Callable[[], pd.DataFrame] | None" = None
     csv: CsvFormat | None = None
     days: Mapping[str, tuple[str, str]] = field(default_factory=dict)
