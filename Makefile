@@ -36,7 +36,7 @@ run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, 
 	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
 
 refresh: $(READY) ## Make again what is out of date, by code or by data, and nothing else.
-	@$(BIN)/python -m mnist_pipeline.refresh
+	@$(BIN)/python -m mnist_pipeline.refreshing
 
 tune: $(READY) ## Search better settings for a model, then a table (TARGET=, TRIALS=, LIMIT_S=, SEED=, FIXED=).
 	@$(BIN)/python -m mnist_pipeline.tune --target '$(TARGET)' --partition '$(PARTITION)' --trials '$(TRIALS)' \

@@ -11,8 +11,8 @@ import dagster as dg
 from mnist_pipeline.jobs.tuning import tuning
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
+from mnist_pipeline.refreshing.waves import REFRESH, refresh
 from mnist_pipeline.sensors.telling import is_told_by_others
-from mnist_pipeline.waves import REFRESH, refresh
 
 TICK_S = 30  # seconds between two looks; four stages, so a new data set is in production after about three minutes
 

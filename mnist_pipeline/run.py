@@ -18,8 +18,8 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.ml.config import PRESETS
+from mnist_pipeline.refreshing.waves import cause
 from mnist_pipeline.resources import PROJECT, state_folder
-from mnist_pipeline.waves import cause
 
 SAMPLES = 200
 MNIST_PUBLISHED = datetime(1998, 11, 1, tzinfo=timezone.utc).timestamp()

@@ -11,8 +11,8 @@ import dagster as dg
 
 from mnist_pipeline.jobs.ranking import result_name, table
 from mnist_pipeline.jobs.targets import names, target_named
+from mnist_pipeline.refreshing.waves import cause
 from mnist_pipeline.run import failed_before_it_ran, go_home, settings_in
-from mnist_pipeline.waves import cause
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -33,14 +33,17 @@ LAYERS = (
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
     ("resources and service", {"resources", "service"}),
     ("assets, and jobs made of ops", {"assets", "jobs"}),
-    ("automation", {"automation", "sensors", "standings", "reports", "waves"}),
+    ("automation", {"automation", "sensors", "refreshing"}),
     ("definitions", {"definitions"}),
-    ("ways in", {"run", "refresh", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"}),
+    (
+        "ways in",
+        {"run", "refreshing.__main__", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"},
+    ),
 )
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
     *("resources", "retries", "run", "doctor", "datasets.__main__", "experiments.__main__", "jobs", "tune"),
-    *("refresh", "notebook", "standings", "reports", "waves"),
+    *("refreshing", "refreshing.__main__", "notebook"),
 }
 READS_THE_ENVIRONMENT = {
     *("resources", "definitions", "run", "doctor", "datasets.__main__", "experiments.__main__"),

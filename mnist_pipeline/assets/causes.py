@@ -1,7 +1,7 @@
 """Why an asset is out of date: never made, or by other code, from other inputs, from another source.
 
 What an asset was made from stands in the tags of its latest materialization. This is the one notion that the
-automation condition (`conditions.py`) and a refresh (`waves.py`) share.
+automation condition (`conditions.py`) and a refresh (`refreshing/waves.py`) share.
 Not here: when it is made again, and what may stand in the way.
 """
 

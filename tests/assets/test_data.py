@@ -20,7 +20,7 @@ from mnist_pipeline.assets.data import processed_data_checks, raw_data_checks
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.ml.sources import BadSource
-from mnist_pipeline.standings import Observer
+from mnist_pipeline.refreshing.standings import Observer
 
 NOWHERE = "http://127.0.0.1:9/"
 

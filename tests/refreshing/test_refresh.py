@@ -1,4 +1,4 @@
-"""The doors to a refresh, over the graph of the digits: `python -m mnist_pipeline.refresh`, and the job in the UI."""
+"""The doors to a refresh, over the graph of the digits: `make refresh`, and the job in the UI."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline, at_home, call, instance_of
 
 from mnist_pipeline.alerts.kinds import Alert
-from mnist_pipeline.reports import Report
+from mnist_pipeline.refreshing.reports import Report
+from mnist_pipeline.refreshing.waves import REFRESH, refresh
 from mnist_pipeline.sensors.telling import Position, tell_runs
-from mnist_pipeline.waves import REFRESH, refresh
 
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.PreviewWarning")  # of Definitions.map_asset_specs
 
@@ -22,7 +22,7 @@ REPORT = dg.AssetKey("model_evaluation")
 HEAVY = {"torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "numpy", "PIL"}
 COUNT = f"""
 import sys
-from mnist_pipeline.refresh import main
+from mnist_pipeline.refreshing.__main__ import main
 status = main()
 print("heavy:", *sorted({HEAVY!r} & set(sys.modules)))
 sys.exit(status)
@@ -54,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with instance_of(env) as instance:
         made.instance = instance
         made.run(*UP_TO_DEPLOYMENT, digit_classifier=TINY)
-    done = call("-m", "mnist_pipeline.refresh", **env)
+    done = call("-m", "mnist_pipeline.refreshing", **env)
     assert done.returncode == 0, done.stdout
     assert not any(f"ran     {asset} " in done.stdout for asset in UP_TO_DEPLOYMENT)
     return env
@@ -144,7 +144,7 @@ def test_what_fails_in_it_ends_it_red_and_is_told_once(home: dict[str, str], ins
     models.rename(models.with_name("gone"))
     instance.wipe_assets([REPORT])
     try:
-        done = call("-m", "mnist_pipeline.refresh", **home)
+        done = call("-m", "mnist_pipeline.refreshing", **home)
         assert done.returncode == 1
         assert re.search(r"FAILED  model_evaluation .*digitcnn-", done.stdout)
         assert "out of date" not in done.stdout.split("production_digit_classifier")[0]

@@ -2,7 +2,7 @@
 
 A wave is one run, or one a partition, of everything that waits for nothing else. Then all is judged anew, so what came
 out equal ends its wave there. Whatever was made once in a refresh is not made again in it, so it ends.
-Not here: what is out of date (`assets/causes.py`, `standings.py`); who asks for it (`refresh.py`, `automation.py`).
+Not here: what is out of date (`assets/causes.py`, `standings.py`); who asks for it (`__main__.py`, `automation.py`).
 """
 
 import time
@@ -15,8 +15,8 @@ import dagster as dg
 
 from mnist_pipeline.assets.causes import Target, source_of
 from mnist_pipeline.executor import free_slots_of_the_dead
-from mnist_pipeline.reports import Done, Report, line
-from mnist_pipeline.standings import Observer, Standing
+from mnist_pipeline.refreshing.reports import Done, Report, line
+from mnist_pipeline.refreshing.standings import Observer, Standing
 
 REFRESH = "mnist_pipeline/refresh"  # the tag by which all runs of a refresh are found
 PAUSE_S, QUEUED_LOOKS = 2.0, 30  # a run that is queued is waited for a minute

@@ -10,7 +10,7 @@ from itertools import groupby
 import dagster as dg
 
 from mnist_pipeline.assets.causes import Target
-from mnist_pipeline.standings import Standing
+from mnist_pipeline.refreshing.standings import Standing
 
 NAMED = 3  # partitions in a line
 

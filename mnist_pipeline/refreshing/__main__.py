@@ -10,8 +10,8 @@ from uuid import uuid4
 
 import dagster as dg
 
+from mnist_pipeline.refreshing.waves import refresh
 from mnist_pipeline.run import go_home
-from mnist_pipeline.waves import refresh
 
 
 def main() -> int:

@@ -12,9 +12,9 @@ import pytest
 from mnist_pipeline.assets.causes import Target, follows_only, read_from
 from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.console import brief_logger
-from mnist_pipeline.reports import Report
-from mnist_pipeline.standings import Standing
-from mnist_pipeline.waves import QUEUED_LOOKS, REFRESH, refresh
+from mnist_pipeline.refreshing.reports import Report
+from mnist_pipeline.refreshing.standings import Standing
+from mnist_pipeline.refreshing.waves import QUEUED_LOOKS, REFRESH, refresh
 
 SETS = dg.DynamicPartitionsDefinition(name="sets")
 RAW, PREPARED, TREE, FOREST = "toy/raw", "toy/prepared", "toy/tree", "toy/forest"
