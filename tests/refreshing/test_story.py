@@ -1,0 +1,98 @@
+"""The story of the README: everything, half of the rows, another depth; and each dataset by itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from mnist_pipeline.assets.tabular import tabular_assets
+from mnist_pipeline.datasets.files import EMBEDDED, Datasets
+from mnist_pipeline.executor import one_process
+from mnist_pipeline.ml.tables.breast_cancer import BREAST_CANCER
+from mnist_pipeline.ml.tables.embedded import superstore
+from mnist_pipeline.ml.tables.models import MODELS, DecisionTree, RandomForest
+from mnist_pipeline.ml.tables.superstore import SUPERSTORE
+from mnist_pipeline.ml.tables.task import TableTask
+from mnist_pipeline.refreshing.reports import Report
+from mnist_pipeline.refreshing.waves import refresh
+from mnist_pipeline.resources import dev_resources
+
+FEW = RandomForest(trees=5)
+CANCER = replace(BREAST_CANCER, models={**BREAST_CANCER.models, "random_forest": FEW})
+ORDERS = replace(SUPERSTORE, models={**SUPERSTORE.models, "random_forest": FEW})
+
+
+class Project:
+    """One table, an instance and a state; the description may change, as code does."""
+
+    def __init__(self, state: Path) -> None:
+        self.instance = dg.DagsterInstance.ephemeral()
+        self.resources = dev_resources({"MNIST_PIPELINE_STATE": str(state), "MLFLOW_TRACKING_URI": "none"})
+
+    def code(self, task: TableTask) -> dg.Definitions:
+        return dg.Definitions(assets=tabular_assets(task), resources=self.resources, executor=one_process)
+
+    def refresh(self, task: TableTask) -> Report:
+        report = refresh(self.code(task).get_repository_def(), self.instance, "story", lambda line: None)
+        assert report.well
+        return report
+
+    def sample(self, task: TableTask, share: float) -> None:
+        """As somebody does it in the launchpad."""
+        job = self.code(task).resolve_implicit_global_asset_job_def()
+        job.execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey([task.name, "raw_data"])],
+            run_config={"ops": {f"{task.name}__raw_data": {"config": {"sample_fraction": share}}}},
+        )
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project(tmp_path)
+
+
+def ran(report: Report) -> list[str]:
+    return [str(each.target) for each in report.done]
+
+
+def assets(task: TableTask, *names: str) -> set[str]:
+    return {f"{task.name}/{name}" for name in names}
+
+
+def test_only_what_changed_runs_again(project: Project) -> None:
+    everything = assets(CANCER, "raw_data", "eda_summary", "train_test", *MODELS, "comparison")
+    assert set(ran(project.refresh(CANCER))) == everything
+    assert ran(project.refresh(CANCER)) == []
+
+    project.sample(CANCER, 0.5)
+    assert set(ran(project.refresh(CANCER))) == everything - assets(CANCER, "raw_data")
+
+    deeper = replace(CANCER, models={**CANCER.models, "decision_tree": DecisionTree(max_depth=2)})
+    report = project.refresh(deeper)
+    assert ran(report) == [f"breast_cancer/{name}" for name in ("decision_tree", "comparison")]
+    assert report.done[0].why == "its code has changed"
+    assert ran(project.refresh(deeper)) == []
+
+    project.sample(deeper, 0.5)  # the same rows once more
+    assert ran(project.refresh(deeper)) == []
+
+
+def test_a_dataset_that_is_new_runs_and_the_others_are_kept(project: Project, tmp_path: Path) -> None:
+    partitions, folder = "superstore_datasets", tmp_path / "datasets" / "superstore"
+    project.instance.add_dynamic_partitions(partitions, [EMBEDDED])
+    everything = assets(ORDERS, "raw_data", "prepared_data", "eda_summary", "train_validation_test", *MODELS)
+    everything |= assets(ORDERS, "comparison")
+    first = set(ran(project.refresh(ORDERS)))
+    assert first == {f"{asset} [{EMBEDDED}]" for asset in everything} | assets(ORDERS, "dataset_comparison")
+
+    folder.mkdir(parents=True)
+    superstore().iloc[::2].to_csv(folder / "half.csv", index=False)
+    (half,) = (dataset.key for dataset in Datasets(folder).all())
+    project.instance.add_dynamic_partitions(partitions, [half])
+    second = set(ran(project.refresh(ORDERS)))
+    assert second == {f"{asset} [{half}]" for asset in everything} | assets(ORDERS, "dataset_comparison")
+    assert ran(project.refresh(ORDERS)) == []
