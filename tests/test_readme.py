@@ -126,7 +126,7 @@ def test_the_table_of_ones_own_runs_as_printed(tmp_path: Path) -> None:
     result = dg.materialize(assets, instance=instance, resources=resources, partition_key=dataset.key)
     assert result.success
     assert metadata(result, "churn/comparison")["best_score"] > 0.9
-    assert metadata(result, "churn/random_forest")["settings"]["trees"] == 200
+    assert metadata(result, "churn/random_forest")["settings"]["trees"] == 30
 
 
 def test_the_metric_of_ones_own_runs_as_printed(monkeypatch: pytest.MonkeyPatch) -> None:
