@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage
 
 IN_PROCESS = dg.in_process_executor
 log = logging.getLogger(__name__)
@@ -43,6 +42,8 @@ def was_killed(instance: dg.DagsterInstance, run_id: str) -> bool:
 
     Known only of runs on this machine, which those in sqlite are. Elsewhere the daemon finds out.
     """
+    from dagster._core.storage.event_log.sqlite import SqliteEventLogStorage  # a third of a second
+
     if not isinstance(instance.event_log_storage, SqliteEventLogStorage):
         return False
     records = instance.get_records_for_run(run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
