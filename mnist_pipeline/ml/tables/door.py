@@ -31,7 +31,7 @@ def schema_of(task: TableTask) -> "pa.DataFrameSchema":
     import pandera.pandas as pa
 
     return pa.DataFrameSchema(
-        {column.name: _column(column) for column in task.columns},
+        {column.name: _column(column, _role(column, task)) for column in task.columns},
         index=pa.Index(int, name=ROW),
         strict=True,
         name=task.name,
@@ -79,22 +79,39 @@ def _typed(frame: "pd.DataFrame", task: TableTask) -> tuple["pd.DataFrame", list
     return typed, faults
 
 
-def _column(column: Column) -> "pa.Column":
+def _role(column: Column, task: TableTask) -> str:
+    """What a column is for, for the page of the asset."""
+    why = task.left_out.get(column.name)
+    return f"no model sees it: {why}" if why else ""
+
+
+def _column(column: Column, description: str) -> "pa.Column":
     import pandera.pandas as pa
 
     checks = []
     if column.low is not None:
-        checks.append(pa.Check.ge(column.low, error=f"below {column.low:g}"))
+        checks.append(_check(pa.Check.ge, column.low, f"below {column.low:g}", f"at least {column.low:g}"))
     if column.high is not None:
-        checks.append(pa.Check.le(column.high, error=f"above {column.high:g}"))
+        checks.append(_check(pa.Check.le, column.high, f"above {column.high:g}", f"at most {column.high:g}"))
     if column.categories:
-        checks.append(pa.Check.isin(column.categories, error=f"none of {', '.join(column.categories)}"))
+        names = ", ".join(column.categories)
+        checks.append(_check(pa.Check.isin, column.categories, f"none of {names}", names))
     if column.kind == "number":
-        checks.append(pa.Check(_is_finite, error="not finite"))
+        checks.append(_check(pa.Check, _is_finite, "not finite", "finite"))
     kinds = {"number": float, "date": "datetime64[ns]", "category": str, "text": str}
     return pa.Column(
-        kinds[column.kind], checks, nullable=column.nullable, unique=column.unique, report_duplicates="all"
+        kinds[column.kind],
+        checks,
+        nullable=column.nullable,
+        unique=column.unique,
+        report_duplicates="all",
+        description=description,
     )
+
+
+def _check(kind: Any, bound: Any, fault: str, description: str) -> "pa.Check":
+    """fault: what a bad value is. description: what a good one is, for the page of the asset."""
+    return kind(bound, error=fault, description=description)
 
 
 def _is_finite(values: "pd.Series") -> Any:
