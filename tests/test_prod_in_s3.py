@@ -13,13 +13,17 @@ from digit_files import png
 from pipelines import NIGHT, PROD, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata
 from s3_server import new_bucket, put_long_ago
 
+from mnist_pipeline.datasets.files import key_of
 from mnist_pipeline.ml import idx, sources
+from mnist_pipeline.ml.tables.embedded import superstore
+from mnist_pipeline.ml.tables.models import MODELS
 from mnist_pipeline.run import _fill_inbox
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Shelf
 
 pytestmark = pytest.mark.slow
 DAY_OF_NIGHT = datetime.fromisoformat(f"{NIGHT}T00:00+00:00")
+DROPPED = ("datasets", "inbox", "predictions")  # by other tests, which may have run before
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 
 
@@ -54,10 +58,25 @@ def rows(shelf: Shelf, name: str) -> list[dict[str, Any]]:
 
 def test_everything_is_stored_in_the_bucket_and_nothing_but_copies_on_disk(prod: Pipeline) -> None:
     names = {entry.name.split("/")[0] for entry in root(prod).entries("")}
-    assert names == {"assets", "models", "pictures"}
+    assert {"assets", "models", "pictures"} <= names <= {"assets", "models", "pictures", *DROPPED}
     assert [path.name for path in prod.state.iterdir()] == ["downloads"]
     assert prod.store.verify_chain() == []
     assert prod.store.production() == prod.value("digit_classifier")
+
+
+def test_a_table_in_the_bucket_is_learned_from_and_its_models_are_kept_there(prod: Pipeline) -> None:
+    text = superstore().to_csv(index=False).encode()
+    place = Place(root(prod).bucket, "team/digits/datasets/superstore", root(prod).endpoint)
+    place.put("odd name/Ünsere orders.csv", text)
+    key = key_of("Ünsere orders.csv", text)
+    prod.instance.add_dynamic_partitions("superstore_datasets", [key])
+    names = ("raw_data", "prepared_data", "eda_summary", "train_validation_test", *MODELS, "comparison")
+    result = prod.run(*(f"superstore/{name}" for name in names), night=key)
+    assert metadata(result, "superstore/raw_data")["source"] == place.where("odd name/Ünsere orders.csv")
+    versions = {metadata(result, f"superstore/{name}")["version"] for name in MODELS}
+    assert set(prod.models.of_table("superstore").versions()) == versions
+    under = {entry.name for entry in root(prod).entries("models/tables/superstore/versions/")}
+    assert len(under) == 3 * len(versions)  # model, golden rows, card
 
 
 def test_the_data_says_from_which_bucket_it_is(prod: Pipeline) -> None:
