@@ -88,11 +88,20 @@ def predicted(tracker: Tracker, night: str, files: int, tally: "Tally", answered
     )
 
 
-def learned(tracker: Tracker, model: str, settings: BaseModel, numbers: Mapping[str, float], card: Card) -> None:
-    """One model of a table; the others of its run are recorded beside it, under their names."""
+def learned(
+    tracker: Tracker,
+    model: str,
+    settings: BaseModel,
+    numbers: Mapping[str, float],
+    card: Card,
+    files: Mapping[str, bytes],
+) -> None:
+    """One model of a table, with its files; the others of its run are recorded beside it, under their names."""
     tracker.params({f"{model}/{name}": value for name, value in settings.model_dump().items()})
     tracker.metrics({f"{model}/{name}": value for name, value in numbers.items()})
     tracker.tags({f"{model}_version": card.name, f"{model}_digest": card.digest, "data_version": card.data_version})
+    for name, data in files.items():
+        tracker.artifact(f"models/{model}/{name}", data)
 
 
 def compared(tracker: Tracker, sentence: str, pictures: Mapping[str, bytes]) -> None:

@@ -94,9 +94,9 @@ def _trained(
 
     store, data = models.of_table(task.name), digest(table)
     learned = learn(table, task, settings)
-    test = learned.report["test"]
+    test, files = learned.report["test"], pack(learned.pipeline, part_of(table, "test")[0])
     card = store.add_version(
-        pack(learned.pipeline, part_of(table, "test")[0]),
+        files,
         label=f"{name.replace('_', '-')}-auc{round(1e4 * test['roc_auc']):04}",
         metrics=learned.numbers,
         config={"model": name, "seed": task.seed, **settings.model_dump()},
@@ -110,7 +110,7 @@ def _trained(
     report = store.add_report(
         {**learned.report, "version": card.name, "model_digest": card.digest, "data_digest": data}
     )
-    records.learned(tracker, name, settings, learned.numbers, card)
+    records.learned(tracker, name, settings, learned.numbers, card, files)
     context.log.info(f"{name}: ROC-AUC {test['roc_auc']:.4f} on test, stored as {card.name}")
     return dg.MaterializeResult(
         asset_key=[task.name, name],

@@ -97,7 +97,10 @@ def test_what_mlflow_gets_is_in_the_spool(breast: tuple[Pipeline, dg.ExecuteInPr
     metrics = {name for record, _ in found if record.kind == "metrics" for name in record.values}
     assert params["random_forest/trees"] == "5"
     assert {f"{name}/test_roc_auc" for name in MODELS} <= metrics
-    assert {record.path for record, _ in found if record.kind == "artifact"} >= {"comparison/curves.png"}
+    sent = {record.path: data for record, data in found if record.kind == "artifact"}
+    assert sent.keys() >= {"comparison/curves.png", "models/knn/model.skops"}
+    version = metadata(result, "breast_cancer/knn")["version"]
+    assert sent["models/knn/model.skops"] == pipeline.models.of_table("breast_cancer").read_file(version, "model.skops")
 
 
 def test_the_same_again_has_the_same_data_versions(breast: tuple[Pipeline, dg.ExecuteInProcessResult]) -> None:
