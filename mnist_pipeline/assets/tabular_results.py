@@ -34,7 +34,9 @@ def comparison_of(task: TableTask) -> dg.AssetsDefinition:
         **placed(task, "comparison", "scikitlearn", "matplotlib"),
         dagster_type=dg.Any,
         ins={"table": input_of(task, split_name(task)), **{name: input_of(task, name) for name in task.models}},
-        code_version=code_version("ml/drawing.py", *(f"ml/tables/{name}.py" for name in COMPARING)),
+        code_version=code_version(
+            "ml/drawing.py", *(f"ml/tables/{name}.py" for name in COMPARING), settings=task.target.names
+        ),
         check_specs=[beats_guessing],
     )
     @retrying

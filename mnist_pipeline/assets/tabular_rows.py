@@ -30,6 +30,11 @@ def _as_prepared(table: Frame, task: TableTask) -> Frame:
     return table if task.is_prepared else prepared(table, task)
 
 
+def _preparing(task: TableTask) -> tuple[Any, ...]:
+    """What decides over features and target, where they are made together with the parts."""
+    return () if task.is_prepared else (task.columns, task.target)
+
+
 EXPLORING = ("preparing", "eda", "columns", "categories", "eda_pictures", "column_pictures")
 
 
@@ -170,7 +175,7 @@ def parts_of(task: TableTask) -> dg.AssetsDefinition:
         **placed(task, split_name(task), "pandas"),
         dagster_type=TABLE,
         ins=_table_input(task),
-        code_version=code_version("ml/tables/preparing.py", settings=(dict(task.parts), task.seed)),
+        code_version=code_version("ml/tables/preparing.py", settings=(dict(task.parts), task.seed, *_preparing(task))),
         check_specs=[nothing_leaks],
     )
     @retrying

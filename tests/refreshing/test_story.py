@@ -96,3 +96,24 @@ def test_a_dataset_that_is_new_runs_and_the_others_are_kept(project: Project, tm
     second = set(ran(project.refresh(ORDERS)))
     assert second == {f"{asset} [{half}]" for asset in everything} | assets(ORDERS, "dataset_comparison")
     assert ran(project.refresh(ORDERS)) == []
+
+
+SOME = {name: CANCER.models[name] for name in ("decision_tree", "logistic_regression")}
+
+
+def test_another_question_or_another_column_reaches_the_parts_and_the_models(project: Project) -> None:
+    task = replace(CANCER, models=SOME)
+    project.refresh(task)
+    everything = assets(task, "raw_data", "eda_summary", "train_test", *SOME, "comparison")
+    fewer = tuple(replace(each, left_out="not asked") if each.name == "mean radius" else each for each in task.columns)
+    assert set(ran(project.refresh(replace(task, columns=fewer)))) == everything
+    other = replace(task.target, equals="benign", names=("malignant", "benign"))
+    assert set(ran(project.refresh(replace(task, target=other)))) == everything
+    assert ran(project.refresh(replace(task, target=other))) == []
+
+
+def test_other_names_of_the_classes_reach_the_cards_and_the_pictures(project: Project) -> None:
+    task = replace(CANCER, models=SOME)
+    project.refresh(task)
+    renamed = replace(task, target=replace(task.target, names=("harmless", "harmful")))
+    assert {*assets(task, *SOME), "breast_cancer/comparison"} <= set(ran(project.refresh(renamed)))
