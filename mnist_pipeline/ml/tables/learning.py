@@ -38,8 +38,8 @@ class Learned:
 
 
 def learn(table: "pd.DataFrame", task: TableTask, settings: Settings) -> Learned:
-    """Fit on the training part only and measure on the others; where the test part is small, also over 5×5 folds of
-    the training part. table: features, target and part of each row.
+    """Fit on the training part only and measure on the others; where the test part is small, or there is no
+    validation part to rank on, also over 5×5 folds of the training part. table: features, target and part of each row.
 
     In one thread: on tables of this size several wait for each other, up to ten times as long.
     """
@@ -58,9 +58,9 @@ def _learn(table: "pd.DataFrame", task: TableTask, settings: Settings) -> Learne
             truth, probability = answers(pipeline, table, part)
             report[part] = scores(truth, probability)
     report["test_rows"], report["confusion"] = len(truth), confusion(truth, probability)
-    small = len(truth) < SMALL
+    needed = len(truth) < SMALL or "validation" not in task.parts
     report["folds"] = (
-        cross_validated(pipeline_of(settings, task, task.seed), features, target, task.seed) if small else {}
+        cross_validated(pipeline_of(settings, task, task.seed), features, target, task.seed) if needed else {}
     )
     report["importances"] = importances(pipeline, task, *part_of(table, "test"), seed=task.seed)
     return Learned(pipeline, report)

@@ -70,8 +70,9 @@ def usual_models() -> dict[str, Settings]:
 def pipeline_of(settings: Settings, task: TableTask, seed: int = 0) -> "Pipeline":
     """Columns to numbers, then the model, not fitted yet; classes are weighted where the model knows how.
 
-    It takes the feature columns of `task` as a frame. Numbers that are missing become the training rows' median,
-    missing categories a category of their own; categories never seen in training count as rare ones.
+    It takes the feature columns of `task` as a frame. Numbers that are missing become the training rows' median
+    (0 where there is none), missing categories a category of their own; categories never seen in training count as rare
+    ones.
     """
     from sklearn.pipeline import Pipeline
 
@@ -85,9 +86,11 @@ def _columns(task: TableTask, *, scaled: bool) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    numbers = make_pipeline(SimpleImputer(strategy="median"), *([StandardScaler()] if scaled else []))
+    numbers = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True), *([StandardScaler()] if scaled else [])
+    )
     categories = make_pipeline(
-        SimpleImputer(strategy="constant", fill_value="missing"),
+        SimpleImputer(strategy="constant", fill_value="missing", keep_empty_features=True),
         OneHotEncoder(handle_unknown="infrequent_if_exist", min_frequency=RAREST, sparse_output=False),
     )
     return ColumnTransformer(

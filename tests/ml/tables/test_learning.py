@@ -108,3 +108,19 @@ def test_a_table_of_numbers_only_and_one_of_categories_only(tumours: pd.DataFram
     few = orders[[*only.features, "target", "part"]]
     for settings in QUICK.values():
         assert set(learn(few, only, settings).report["importances"]) == set(only.features)
+
+
+def test_a_large_table_without_a_validation_part_is_ranked_on_folds(orders: pd.DataFrame) -> None:
+    task = replace(SUPERSTORE, parts={"train": 0.8, "test": 0.2})
+    many = pd.concat([orders.replace({"part": {"validation": "train"}})] * 4, ignore_index=True)
+    assert (many["part"] == "test").sum() >= SMALL
+    found = compare({"one": learn(many, task, LogisticRegression())}, many, task)
+    assert found.rows[0]["ranked_on"] == "5×5 folds"
+
+
+def test_a_number_that_is_missing_in_all_rows_is_of_no_importance_and_moves_no_other(tumours: pd.DataFrame) -> None:
+    gone = BREAST_CANCER.features[0]
+    report = learn(tumours.assign(**{gone: np.nan}), BREAST_CANCER, BREAST_CANCER.models["decision_tree"]).report
+    rest = learn(tumours.assign(**{gone: 0.0}), BREAST_CANCER, BREAST_CANCER.models["decision_tree"]).report
+    assert report["importances"][gone] == 0
+    assert report["importances"] == rest["importances"]
