@@ -138,6 +138,7 @@ def _check(task: TableTask) -> None:
         raise BadTask(f"{task.name}: {', '.join(clash)} is the name of a column that is added: rename yours")
     if (task.target.above is None) == (task.target.equals is None):
         raise BadTask(f"{task.name}: the target has either `above` or `equals`")
+    _check_target(task)
     if text := [each.name for each in task.seen if each.kind == "text"]:
         raise BadTask(
             f"{task.name}: {', '.join(text)} is text, which no model reads: say in left_out why, or which kind"
@@ -150,3 +151,13 @@ def _check(task: TableTask) -> None:
         raise BadTask(f"{task.name}: it has neither an embedded table nor a CSV format: where would rows come from?")
     if not task.features:
         raise BadTask(f"{task.name}: no column is left that a model could see")
+
+
+def _check_target(task: TableTask) -> None:
+    target = task.column(task.target.column)
+    if target.nullable:
+        raise BadTask(f"{task.name}: the target {target.name} is nullable: what would a row without an answer be?")
+    if (task.target.above is not None) != (target.kind == "number"):
+        raise BadTask(f"{task.name}: the target {target.name} is a {target.kind}: `above` is for numbers, `equals` not")
+    if task.target.equals is not None and target.categories and task.target.equals not in target.categories:
+        raise BadTask(f"{task.name}: {task.target.equals!r} is none of the categories of {target.name}")

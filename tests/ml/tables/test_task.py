@@ -20,6 +20,11 @@ TINY = TableTask(
 )
 
 
+def answered(column: Column) -> TableTask:
+    """The same with another column for the answer."""
+    return replace(TINY, columns=(*TINY.columns[:2], column))
+
+
 def test_no_model_sees_the_answer_or_what_is_left_out() -> None:
     for task in TASKS:
         assert task.target.column not in task.features
@@ -48,6 +53,9 @@ def test_superstore_says_of_every_column_whether_it_is_seen_or_why_not() -> None
         (lambda: replace(TINY, columns=(*TINY.columns, Column("name", "text"))), "name is text"),
         (lambda: replace(TINY, parts={"train": 1.0}), "train, test and perhaps validation"),
         (lambda: replace(TINY, parts={"train": 0.5, "test": 0.4}), "sum to 1"),
+        (lambda: answered(Column("answer", "category", nullable=True)), "answer is nullable"),
+        (lambda: answered(Column("answer")), "answer is a number: `above` is for numbers"),
+        (lambda: answered(Column("answer", "category", categories=("no", "Yes"))), "'yes' is none of the categories"),
         (lambda: replace(TINY, embedded=None), "where would rows come from"),
         (lambda: replace(TINY, columns=TINY.columns[2:]), "no column is left"),
     ],
