@@ -4,6 +4,7 @@ Here: encoding, byte order mark, rows that have too few or too many fields, colu
 Not here: what the values have to be (`door.py`).
 """
 
+import codecs
 import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 ROW = "row"  # name of the index: rows are counted as a spreadsheet does, the header is row 1
 FIRST_ROW = 2
 SHOWN = 10  # bad rows that a message names
-ENCODINGS = ("utf-8-sig", "cp1252", "latin-1")  # the last takes any bytes
+ENCODINGS = ("utf-8", "cp1252", "latin-1")  # the last takes any bytes
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 class BadTable(ValueError):
@@ -27,10 +29,10 @@ def read_csv(data: bytes, columns: Sequence[str], name: str) -> "pd.DataFrame":
     Raises BadTable for an empty file, other columns than these, and rows with another number of fields, as a file has
     that was cut in the middle.
     """
-    text = _decoded(data)
+    text = _decoded(data, name)
     if not text.strip():
         raise BadTable(f"{name} is empty: save the table again")
-    found = _header(text)
+    found = _header(text, name)
     _check_columns(found, columns, name)
     frame = _rows(text, found, name)
     if not len(frame):
@@ -43,7 +45,10 @@ def ends_whole(data: bytes) -> bool:
     return data.endswith((b"\n", b"\r"))
 
 
-def _decoded(data: bytes) -> str:
+def _decoded(data: bytes, name: str) -> str:
+    if data.startswith(UTF_16):
+        raise BadTable(f"{name} is written in UTF-16: save it as CSV in UTF-8")
+    data = data.removeprefix(codecs.BOM_UTF8)
     for encoding in ENCODINGS[:-1]:
         try:
             return data.decode(encoding)
@@ -52,11 +57,15 @@ def _decoded(data: bytes) -> str:
     return data.decode(ENCODINGS[-1])
 
 
-def _header(text: str) -> list[str]:
+def _header(text: str, name: str) -> list[str]:
+    """Raises BadTable for a first row that is none, as a file has that is no CSV."""
     import csv
     import io
 
-    return [name.strip() for name in next(csv.reader(io.StringIO(text)))]
+    try:
+        return [field.strip() for field in next(csv.reader(io.StringIO(text, newline=None)))]
+    except csv.Error as error:
+        raise BadTable(f"{name} has no header that can be read ({error}): is it a CSV file?") from error
 
 
 def _check_columns(found: list[str], wanted: Sequence[str], name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 
@@ -16,11 +17,16 @@ WHOLE = "name,city,price\nAnn,Köln,1.5\nBob,Zürich,2\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252"])
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
 def test_every_usual_encoding_gives_the_same_table(encoding: str, newline: str) -> None:
     frame = read_csv(WHOLE.replace("\n", newline).encode(encoding), COLUMNS, "x.csv")
     assert frame.to_dict("list") == {"name": ["Ann", "Bob"], "city": ["Köln", "Zürich"], "price": ["1.5", "2"]}
     assert frame.index.tolist() == [FIRST_ROW, FIRST_ROW + 1]
+
+
+def test_a_mark_of_utf_8_before_another_encoding_is_no_part_of_a_name() -> None:
+    frame = read_csv(codecs.BOM_UTF8 + WHOLE.encode("latin-1"), COLUMNS, "x.csv")
+    assert frame["city"].tolist() == ["Köln", "Zürich"]
 
 
 def test_columns_come_in_the_order_of_the_description() -> None:
@@ -46,6 +52,8 @@ def test_quotes_may_hold_commas_and_line_ends_and_nothing_is_missing() -> None:
         (b"name;city;price\nAnn;Rome;1\n", "separated by semicolons"),
         (b"name,city,price\nAnn,Rome,1\nBob,Par", r"row 3 has 2 \('Bob,Par'\)"),
         (b'name,city,price\nAnn,"Rome,1\nBob,Paris,2\n', "row 2 has 2"),
+        (WHOLE.encode("utf-16"), "written in UTF-16"),
+        (b"x" * 200_000 + b"\n1\n", "no header that can be read .*is it a CSV file"),
         (b"name,city,price\nAnn,Rome,1,2\nBob,Paris\n", r"row 2 has 4 .*row 3 has 2"),
     ],
 )
