@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 LISTED = 1_000  # bad values that an error carries
+LONGEST = 100  # characters of each
 MISSING = "missing"
 _WORDS = {"not_nullable": MISSING, "field_uniqueness": "there more than once"}  # for pandera's own
 
@@ -53,7 +54,7 @@ def checked(frame: "pd.DataFrame", task: TableTask, name: str) -> "pd.DataFrame"
         for case in errors.failure_cases.itertuples():
             raw = frame.at[case.index, case.column]
             fault = _WORDS.get(case.check, case.check)
-            found.setdefault((case.index, case.column), ("" if fault == MISSING else str(raw), fault))
+            found.setdefault((case.index, case.column), ("" if fault == MISSING else _shown(raw), fault))
     if found:
         faults = _ordered(found, task)
         raise BadRows(_told(faults, name), faults[:LISTED])
@@ -75,8 +76,13 @@ def _typed(frame: "pd.DataFrame", task: TableTask) -> tuple["pd.DataFrame", list
         else:
             continue
         unread = raw[typed[column.name].isna() & raw.notna()]
-        faults += [(row, column.name, str(value), fault) for row, value in unread.items()]
+        faults += [(row, column.name, _shown(value), fault) for row, value in unread.items()]
     return typed, faults
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def _role(column: Column, task: TableTask) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from mnist_pipeline.ml.tables.breast_cancer import BREAST_CANCER
-from mnist_pipeline.ml.tables.door import LISTED, BadRows, checked, schema_of
+from mnist_pipeline.ml.tables.door import LISTED, LONGEST, BadRows, checked, schema_of
 from mnist_pipeline.ml.tables.preparing import counted
 from mnist_pipeline.ml.tables.superstore import SUPERSTORE
 from mnist_pipeline.ml.tables.task import TableTask
@@ -90,3 +90,10 @@ def test_the_schema_says_what_the_description_says() -> None:
     assert list(schema.columns) == [column.name for column in SUPERSTORE.columns]
     assert schema.columns["Postal Code"].nullable
     assert schema.columns["Row ID"].unique
+
+
+def test_a_value_that_is_very_long_is_told_by_its_beginning() -> None:
+    with pytest.raises(BadRows) as caught:
+        checked(with_value(5, "Sales", "x" * 100_000), SUPERSTORE, "x.csv")
+    assert [len(each["value"]) for each in caught.value.rows] == [LONGEST]
+    assert len(str(caught.value)) < 300
