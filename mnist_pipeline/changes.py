@@ -6,6 +6,7 @@ Not here: what is done about it (`triggers.py`), and how the data is read (`acqu
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,8 +70,9 @@ def listing(place: Path | Place) -> Files:
     for at, folders, names in os.walk(place):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for path in (Path(at, name) for name in names if is_meant(name)):
-            status = path.stat()
-            found[path.relative_to(place).as_posix()] = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
+            with suppress(FileNotFoundError):  # gone meanwhile, or a link to nowhere
+                status = path.stat()
+                found[path.relative_to(place).as_posix()] = status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)
     return found
 
 

@@ -29,6 +29,12 @@ def test_hidden_and_unfinished_files_do_not_count(folder: Path) -> None:
     assert set(before) == {"labels", "train/1.png"}
 
 
+def test_a_link_to_nowhere_hides_no_other_file(folder: Path) -> None:
+    before = listing(folder)
+    (folder / "link").symlink_to("nowhere")
+    assert listing(folder) == before
+
+
 def test_the_same_content_with_other_dates_has_another_signature_and_the_same_digest(folder: Path) -> None:
     before = listing(folder)
     digest = content_digest(folder, before)
