@@ -11,13 +11,14 @@ import dagster as dg
 from dagster._core.definitions.assets.graph.base_asset_graph import BaseAssetNode
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecord
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus as Status
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from mnist_pipeline.assets.causes import Made, Target, causes, follows, source_of
 from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.executor import was_killed
 from mnist_pipeline.storage.blobs import StoreUnavailable
 
-PARTITION = "dagster/partition"  # tag of a run
+PLANNED = dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED
 CHECKS_LOOKED_BACK = 500  # evaluations of a check, over all partitions of its asset
 ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 
@@ -59,6 +60,7 @@ class Observer:
     ) -> None:
         self.graph, self._instance, self._resources = repository.asset_graph, instance, resources
         self._made = Made(instance, self.graph)
+        self._under_way: dict[Target, list[dg.DagsterRun]] = {}
         self.ignored: set[str] = set()  # ids of runs that are not waited for
 
     def on_request(self) -> list[dg.AssetKey]:
@@ -67,7 +69,7 @@ class Observer:
 
     def look(self, settled: Collection[Target]) -> dict[Target, Standing]:
         """Every target as it stands now, what is before others first. settled: holds nothing up, however it stands."""
-        self._made = Made(self._instance, self.graph)
+        self._made, self._under_way = Made(self._instance, self.graph), self._planned()
         found: dict[Target, Standing] = {}
         for key in self.graph.toposorted_asset_keys:
             if self._is_looked_at(self.graph.get(key)):
@@ -122,15 +124,21 @@ class Observer:
             yield from self._failed_checks(each)
 
     def _being_made_by(self, target: Target) -> dg.DagsterRun | None:
-        """The run that was to make it last, where that is under way and has not made it yet."""
-        entries = [record.asset_entry for record in self._instance.get_asset_records([target.key])]
-        run_id, made = entries[0].last_run_id if entries else None, self._made.event(target)
-        if run_id is None or run_id in self.ignored or (made and made.run_id == run_id):
-            return None
-        run = self._instance.get_run_by_id(run_id)
-        if run is None or run.is_finished or run.tags.get(PARTITION) != target.partition:
-            return None
-        return None if was_killed(self._instance, run_id) else run
+        """A run that is under way, is to make it, and has not done so yet."""
+        made = self._made.event(target)
+        candidates = (run for run in self._under_way.get(target, ()) if run.run_id not in self.ignored)
+        return next((run for run in candidates if not made or made.run_id != run.run_id), None)
+
+    def _planned(self) -> dict[Target, list[dg.DagsterRun]]:
+        """What runs that have not ended were to make, by target, the newest first."""
+        found: dict[Target, list[dg.DagsterRun]] = {}
+        for run in self._instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+            if not was_killed(self._instance, run.run_id):
+                records = self._instance.get_records_for_run(run.run_id, of_type=PLANNED).records
+                for event in (record.event_log_entry.get_dagster_event() for record in records):
+                    data = event.asset_materialization_planned_data
+                    found.setdefault(Target(data.asset_key, data.partition), []).append(run)
+        return found
 
     def _failed_checks(self, target: Target) -> Iterator[str]:
         """Blocking checks that speak against what was made last."""

@@ -319,11 +319,12 @@ def test_what_is_still_out_of_date_after_it_ran_is_not_run_again(world: World) -
     assert "out of date after it ran: its source has changed" in text
 
 
-def begin(world: World, name: str, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+def begin(world: World, name: str, status: dg.DagsterRunStatus, partition: str | None = None) -> dg.DagsterRun:
     """A run of another process that is to make this."""
     job = world.definitions().resolve_implicit_global_asset_job_def()
     part = job.get_subset(asset_selection={key(name)})
-    return world.instance.create_run_for_job(part, asset_selection=frozenset([key(name)]), status=status)
+    tags = {"dagster/partition": partition} if partition else {}
+    return world.instance.create_run_for_job(part, asset_selection=frozenset([key(name)]), status=status, tags=tags)
 
 
 def test_what_another_run_is_making_is_waited_for(world: World) -> None:
@@ -337,6 +338,20 @@ def test_what_another_run_is_making_is_waited_for(world: World) -> None:
     report = world.refresh(it_ends)
     assert (report.well, [str(each.target) for each in report.done]) == (True, [DECISION])
     assert f"run {run.run_id[:8]} is to make it" in world.said[0]
+
+
+def test_each_of_several_runs_of_partitions_is_waited_for(world: World) -> None:
+    for partition in ("2016", "2017"):
+        world.add(partition, "a")
+    runs = [begin(world, ROWS, dg.DagsterRunStatus.STARTED, partition) for partition in ("2016", "2017")]
+
+    def one_ends() -> None:
+        assert not [each for each in world.made if each.startswith(ROWS)]
+        for run in runs:
+            world.instance.report_run_canceled(run)
+
+    assert world.refresh(one_ends).well
+    assert sum("is to make it" in line for line in world.said) == 2
 
 
 def test_what_another_run_could_not_make_is_made_here(world: World) -> None:
