@@ -13,7 +13,7 @@ from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.tables.models import Settings
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.resources import Models, Tracking
-from mnist_pipeline.retries import retrying
+from mnist_pipeline.retries import PASSES_BY_ITSELF, retrying
 from mnist_pipeline.storage.sealed import sha256
 from mnist_pipeline.tracking import Tracker
 
@@ -66,11 +66,22 @@ def models_of(task: TableTask) -> dg.AssetsDefinition:
         tracking: Tracking,
     ) -> Iterator[dg.MaterializeResult[dict[str, str]]]:
         """Each of the selected models, fitted on the training part and measured on the others, in one process."""
+        faults: dict[str, Exception] = {}
         with tracking.open(context) as tracker:
             for name in task.models:
                 if dg.AssetKey([task.name, name]) in context.selected_asset_keys:
-                    settings = _settings(task.models[name], getattr(config, name))
-                    yield _trained(context, task, name, settings, table, models, tracker)
+                    try:
+                        settings = _settings(task.models[name], getattr(config, name))
+                        made = _trained(context, task, name, settings, table, models, tracker)
+                    except PASSES_BY_ITSELF:
+                        raise
+                    except Exception as error:  # one that cannot be trained keeps none of the others from it
+                        faults[name] = error
+                    else:
+                        yield made
+        if faults:
+            told = "\n".join(f"{name}: {error}" for name, error in faults.items())
+            raise dg.Failure(told, allow_retries=False) from next(iter(faults.values()))
 
     return train_models
 

@@ -152,6 +152,18 @@ def test_a_setting_out_of_range_fails_by_name(
     assert "neighbours" in str(event.step_failure_data.error)
 
 
+def test_a_model_that_fails_keeps_no_other_from_being_trained(
+    breast: tuple[Pipeline, dg.ExecuteInProcessResult], tmp_path: Path
+) -> None:
+    mine = breast[0].copy(tmp_path / "state")
+    wrong = {"decision_tree": {"max_depth": 0}, "knn": {"neighbours": 5_000}}
+    failed = mine.try_run(*(f"breast_cancer/{name}" for name in MODELS), breast_cancer_models={**FEW_TREES, **wrong})
+    assert made(failed) == {"breast_cancer/random_forest", "breast_cancer/logistic_regression"}
+    (event,) = failed.get_step_failure_events()
+    said = str(event.step_failure_data.user_failure_data.description)
+    assert ["decision_tree" in said, "n_neighbors = 5000" in said] == [True, True]
+
+
 def test_a_changed_depth_changes_the_code_version_of_that_model_only() -> None:
     deeper = replace(BREAST_CANCER, models={**BREAST_CANCER.models, "decision_tree": DecisionTree(max_depth=9)})
     changed = {name for name in MODELS if model_code(deeper, name) != model_code(BREAST_CANCER, name)}
