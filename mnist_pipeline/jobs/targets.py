@@ -13,7 +13,8 @@ from mnist_pipeline.assets.tabular_keys import split_name
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.files import NotMaterialized, read_value
 from mnist_pipeline.ml.config import ModelConfig, configure
-from mnist_pipeline.ml.tables.models import MODELS
+from mnist_pipeline.ml.tables.models import Settings as Knobs
+from mnist_pipeline.ml.tables.models import kind_of
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.ml.tuning.problems import Problem
@@ -98,22 +99,26 @@ class Digits:
 
 @dataclass(frozen=True)
 class TableModel:
-    """One kind of model of one table. Today's settings: those in the description of the table."""
+    """One model of one table. Today's settings: those in the description of the table."""
 
     task: TableTask
-    kind: str
+    model: str
     partition: str = ""
     code: str = TABLE
 
     @property
     def name(self) -> str:
-        return f"{self.task.name}/{self.kind}"
+        return f"{self.task.name}/{self.model}"
+
+    @property
+    def _today(self) -> Knobs:
+        return self.task.models[self.model]
 
     def current(self, shelf: Shelf, store: ModelStore) -> Settings:
-        return dict(self.task.models[self.kind].model_dump())
+        return dict(self._today.model_dump())
 
     def changed(self, current: Settings, fixed: Mapping[str, Any]) -> Settings:
-        return MODELS[self.kind](**{**current, **fixed}).model_dump()
+        return type(self._today)(**{**current, **fixed}).model_dump()
 
     def load(self, shelf: Shelf) -> Any:
         asset = f"{self.task.name}/{split_name(self.task)}"
@@ -130,13 +135,14 @@ class TableModel:
         from mnist_pipeline.ml.tuning.table import SPACES, TableProblem
 
         rows, target = part_of(value, "train")
-        return TableProblem(rows, target, self.task, self.kind, current, without(SPACES[self.kind], fixed))
+        kind = kind_of(self._today)
+        return TableProblem(rows, target, self.task, kind, current, without(SPACES[kind], fixed))
 
     def use(self, settings: Settings) -> str:
         given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-        line = f'"{self.kind}": {MODELS[self.kind].__name__}({given}),'
+        line = f'"{self.model}": {type(self._today).__name__}({given}),'
         some = {name: value for name, value in settings.items() if value is not None}
-        launchpad = _launchpad({"ops": {f"{self.task.name}_models": {"config": {self.kind: some}}}})
+        launchpad = _launchpad({"ops": {f"{self.task.name}_models": {"config": {self.model: some}}}})
         return (
             f"write into the models of {self.task.name}, in mnist_pipeline/ml/tables/{self.task.name}.py:\n    {line}\n"
             f"or for one run, in the launchpad:\n{launchpad}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import yaml
@@ -9,8 +11,9 @@ from pipelines import Pipeline
 from studied import failure, steps, studies, study, tune
 
 from mnist_pipeline.jobs.ranking import result_name
-from mnist_pipeline.jobs.targets import target_named
+from mnist_pipeline.jobs.targets import TableModel, target_named
 from mnist_pipeline.ml.tables.breast_cancer import BREAST_CANCER
+from mnist_pipeline.ml.tables.models import DecisionTree
 from mnist_pipeline.ml.tables.preparing import counted, prepared, sampled, split
 from mnist_pipeline.studies import FAILED, SCORED
 
@@ -81,6 +84,16 @@ def test_today_is_what_the_description_says(fresh: Pipeline) -> None:
     assert tree.changed({"max_depth": 4, "min_samples_leaf": 5}, {"max_depth": 9})["max_depth"] == 9
     with pytest.raises(ValueError, match="max_depth"):
         tree.changed({"max_depth": 4, "min_samples_leaf": 5}, {"max_depth": 0})
+
+
+def test_a_model_is_searched_by_its_kind_whatever_it_is_called(fresh: Pipeline) -> None:
+    resources = fresh.definitions.resources or {}
+    deep = TableModel(replace(BREAST_CANCER, models={"deep": DecisionTree(max_depth=9)}), "deep")
+    current = deep.changed(deep.current(resources["io_manager"].open(), resources["models"].open()), {"max_depth": 8})
+    problem = deep.problem(put(fresh, 0.2), current, {"max_depth": 8})
+    assert set(problem.space) == {"min_samples_leaf"}
+    assert problem.score(current, lambda step, score: None).score > 0.5
+    assert '"deep": DecisionTree(max_depth=8,' in deep.use(current)
 
 
 def test_every_result_has_a_file_of_its_own() -> None:

@@ -62,6 +62,11 @@ MODELS: dict[str, type[Settings]] = {
 }
 
 
+def kind_of(settings: Settings) -> str:
+    """The name of its kind, whatever a task calls a model. Raises KeyError for settings of a kind of your own."""
+    return {kind: name for name, kind in MODELS.items()}[type(settings)]
+
+
 def usual_models() -> dict[str, Settings]:
     """Every kind of model with its default settings."""
     return {name: kind() for name, kind in MODELS.items()}
