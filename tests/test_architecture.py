@@ -53,6 +53,7 @@ BY_ITSELF = {
     "datasets.__main__",
     "experiments.__main__",
     "experiments.sender",
+    "refreshing.__main__",
 }  # of a package, what may do more than the rest of it
 FRAMEWORKS = {
     *("dagster", "dagster_slack", "dagster_mlflow", "mlflow", "boto3", "botocore", "slack_sdk"),
