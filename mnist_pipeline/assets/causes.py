@@ -172,7 +172,13 @@ def causes(made: Made, target: Target, source: Snapshot | None = None) -> list[s
         was, now = tags.get(INPUT + name), made.input_version(target, parent)
         if was != now:
             found.append(_changed(name, was, now))
-    return found
+    return found + [f"{name} is no input of it any more" for name in _former_inputs(node, tags) if kept.own_code]
+
+
+def _former_inputs(node: BaseAssetNode, tags: Mapping[str, str]) -> list[str]:
+    """What it was made from besides its inputs of today."""
+    today = {parent.to_user_string() for parent in node.parent_keys}
+    return sorted({tag.removeprefix(INPUT) for tag in tags if tag.startswith(INPUT)} - today)
 
 
 def _changed(name: str, was: str | None, now: str) -> str:

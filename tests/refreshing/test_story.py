@@ -117,3 +117,12 @@ def test_other_names_of_the_classes_reach_the_cards_and_the_pictures(project: Pr
     project.refresh(task)
     renamed = replace(task, target=replace(task.target, names=("harmless", "harmful")))
     assert {*assets(task, *SOME), "breast_cancer/comparison"} <= set(ran(project.refresh(renamed)))
+
+
+def test_a_model_that_is_gone_is_no_longer_compared(project: Project) -> None:
+    project.refresh(replace(CANCER, models=SOME))
+    fewer = replace(CANCER, models={"decision_tree": SOME["decision_tree"]})
+    report = project.refresh(fewer)
+    assert ran(report) == ["breast_cancer/comparison"]
+    assert report.done[0].why == "breast_cancer/logistic_regression is no input of it any more"
+    assert ran(project.refresh(fewer)) == []
