@@ -30,9 +30,8 @@ def _models_config(task: TableTask) -> Any:
 
 
 def model_code(task: TableTask, model: str) -> str:
-    """The code version of one model: its settings in the description count and the names of the classes, but
-    not the settings of the others."""
-    return code_version(*LEARNING, settings=(task.models[model], task.target.names))
+    """The code version of one model: its settings in the description count, those of the others do not."""
+    return code_version(*LEARNING, settings=task.models[model])
 
 
 def models_of(task: TableTask) -> dg.AssetsDefinition:

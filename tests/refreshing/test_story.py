@@ -112,11 +112,11 @@ def test_another_question_or_another_column_reaches_the_parts_and_the_models(pro
     assert ran(project.refresh(replace(task, target=other))) == []
 
 
-def test_other_names_of_the_classes_reach_the_cards_and_the_pictures(project: Project) -> None:
+def test_other_names_of_the_classes_reach_the_pictures(project: Project) -> None:
     task = replace(CANCER, models=SOME)
     project.refresh(task)
     renamed = replace(task, target=replace(task.target, names=("harmless", "harmful")))
-    assert {*assets(task, *SOME), "breast_cancer/comparison"} <= set(ran(project.refresh(renamed)))
+    assert "breast_cancer/comparison" in ran(project.refresh(renamed))
 
 
 def test_a_model_that_is_gone_is_no_longer_compared(project: Project) -> None:
