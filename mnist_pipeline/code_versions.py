@@ -2,6 +2,9 @@
 
 import ast
 import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +20,16 @@ def code_version(*modules: str, settings: object = None) -> str:
     for module in modules:
         digest.update(_meaning((PACKAGE / module).read_text()))
     return digest.hexdigest()[:12]
+
+
+def source_of(function: Callable[..., object] | None) -> str:
+    """The meaning of one function as text; of one whose source cannot be told apart, such as a lambda, its name."""
+    if function is None:
+        return ""
+    try:
+        return ast.dump(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    except (OSError, SyntaxError):
+        return function.__qualname__
 
 
 @cache

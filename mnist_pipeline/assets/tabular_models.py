@@ -17,7 +17,8 @@ from mnist_pipeline.retries import PASSES_BY_ITSELF, retrying
 from mnist_pipeline.storage.sealed import sha256
 from mnist_pipeline.tracking import Tracker
 
-LEARNING = tuple(f"ml/tables/{name}.py" for name in ("models", "learning", "scores", "importance", "artifacts"))
+LEARNED_WITH = ("task", "preparing", "models", "learning", "scores", "importance", "artifacts")
+LEARNING = tuple(f"ml/tables/{name}.py" for name in LEARNED_WITH)
 
 
 def _models_config(task: TableTask) -> Any:
@@ -31,7 +32,7 @@ def _models_config(task: TableTask) -> Any:
 
 def model_code(task: TableTask, model: str) -> str:
     """The code version of one model: its settings in the description count, those of the others do not."""
-    return code_version(*LEARNING, settings=task.models[model])
+    return code_version(*LEARNING, settings=(task.models[model], task.seed))
 
 
 def models_of(task: TableTask) -> dg.AssetsDefinition:

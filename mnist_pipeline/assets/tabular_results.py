@@ -18,7 +18,10 @@ from mnist_pipeline.store import ModelStore
 if TYPE_CHECKING:
     from mnist_pipeline.ml.tables.learning import Learned
 
-COMPARING = ("comparing", "ranking", "scores", "artifacts", "result_pictures", "comparison_pictures")
+COMPARING = (
+    *("task", "preparing", "learning", "comparing", "ranking", "scores", "artifacts"),
+    *("result_pictures", "comparison_pictures"),
+)
 
 
 def comparison_of(task: TableTask) -> dg.AssetsDefinition:
@@ -87,7 +90,9 @@ def _learned(store: ModelStore, value: Mapping[str, str], data: str, name: str) 
     from mnist_pipeline.ml.tables.artifacts import load
     from mnist_pipeline.ml.tables.learning import Learned
 
-    report = store.report(value["report"])
+    report, card = store.report(value["report"]), store.card(value["version"])
+    if (report["version"], report["model_digest"]) != (card.name, card.digest):
+        raise OtherData(f"{name}: {value['report']} is no report about {card.name}: materialize that model again")
     if report["data_digest"] != data:
         raise OtherData(f"{name} ({value['version']}) was learned from other rows: materialize it again, then compare")
     return Learned(load(store.load(value["version"])), report)

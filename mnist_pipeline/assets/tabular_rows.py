@@ -9,14 +9,14 @@ from pydantic import Field
 
 from mnist_pipeline.assets import tabular_pages
 from mnist_pipeline.assets.tabular_keys import TABLE, Frame, input_of, key_in, placed, split_name
-from mnist_pipeline.code_versions import code_version
+from mnist_pipeline.code_versions import code_version, source_of
 from mnist_pipeline.datasets.files import EMBEDDED
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.resources import Pictures, Tables
 from mnist_pipeline.retries import retrying
 from mnist_pipeline.storage.sealed import canonical, sha256
 
-DOOR = tuple(f"ml/tables/{name}.py" for name in ("embedded", "reading", "door", "preparing"))
+DOOR = tuple(f"ml/tables/{name}.py" for name in ("task", "embedded", "reading", "door", "preparing"))
 
 
 def _table_input(task: TableTask) -> dict[str, dg.AssetIn]:
@@ -35,7 +35,8 @@ def _preparing(task: TableTask) -> tuple[Any, ...]:
     return () if task.is_prepared else (task.columns, task.target)
 
 
-EXPLORING = ("preparing", "eda", "columns", "categories", "eda_pictures", "column_pictures")
+PREPARING = ("ml/tables/task.py", "ml/tables/preparing.py")
+EXPLORING = ("task", "preparing", "eda", "columns", "categories", "eda_pictures", "column_pictures")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
     @dg.asset(
         **placed(task, "raw_data", "pandas"),
         dagster_type=TABLE,
-        code_version=code_version(*DOOR, settings=(task.columns, task.target, task.csv)),
+        code_version=code_version(*DOOR, settings=(task.columns, task.target, task.csv, source_of(task.embedded))),
         check_specs=[ends_whole],
     )
     @retrying
@@ -117,7 +118,7 @@ def prepared_data_of(task: TableTask) -> dg.AssetsDefinition:
         **placed(task, "prepared_data", "pandas"),
         dagster_type=TABLE,
         ins={"raw_data": input_of(task, "raw_data")},
-        code_version=code_version("ml/tables/preparing.py", settings=(task.columns, task.target, task.days)),
+        code_version=code_version(*PREPARING, settings=(task.columns, task.target, task.days)),
     )
     @retrying
     def prepared_data(raw_data: Frame) -> dg.MaterializeResult:
@@ -139,7 +140,7 @@ def eda_summary_of(task: TableTask) -> dg.AssetsDefinition:
         **placed(task, "eda_summary", "pandas", "matplotlib"),
         ins={"raw_data": input_of(task, "raw_data")},
         code_version=code_version(
-            "ml/drawing.py",
+            *("ml/drawing.py", "ml/metrics.py"),
             *(f"ml/tables/{name}.py" for name in EXPLORING),
             settings=(task.columns, task.target, task.days),
         ),
@@ -175,7 +176,7 @@ def parts_of(task: TableTask) -> dg.AssetsDefinition:
         **placed(task, split_name(task), "pandas"),
         dagster_type=TABLE,
         ins=_table_input(task),
-        code_version=code_version("ml/tables/preparing.py", settings=(dict(task.parts), task.seed, *_preparing(task))),
+        code_version=code_version(*PREPARING, settings=(dict(task.parts), task.seed, *_preparing(task))),
         check_specs=[nothing_leaks],
     )
     @retrying

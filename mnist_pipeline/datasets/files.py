@@ -5,21 +5,22 @@ Not here: what the bytes mean (`ml/tables/reading.py`), when a run is asked for 
 """
 
 import hashlib
+import logging
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_pipeline.changes import Files, listing
 from mnist_pipeline.inbox.dropped import is_meant
-from mnist_pipeline.storage.blobs import explained
+from mnist_pipeline.storage.blobs import StoreUnavailable, StoreUnreachable, explained
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Missing
 
 EMBEDDED = "embedded"  # the key of the table that comes with the project
 SUFFIX = ".csv"
 DIGITS = 8  # of the digest in a key
+log = logging.getLogger(__name__)
 LONGEST = 60  # characters of the file's name in a key
 
 
@@ -69,10 +70,16 @@ class Datasets:
         return Dataset(key_of(name, data), name, where, data)
 
     def all(self) -> Iterator[Dataset]:
-        """Every file that can be read; one that is gone meanwhile is left out."""
+        """Every file that can be read; of one that cannot, the log says why."""
         for name in self.files():
-            with suppress(FileNotFoundError, Missing):
+            try:
                 yield self.read(name)
+            except (FileNotFoundError, Missing):
+                continue
+            except StoreUnreachable:
+                raise
+            except StoreUnavailable as error:  # of this file alone
+                log.error("%s", error)
 
     def find(self, key: str) -> Dataset:
         """The file whose content `key` stands for. Raises UnknownDataset, StoreUnavailable."""

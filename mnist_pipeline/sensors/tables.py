@@ -4,6 +4,7 @@ Not here: which files there are and what their keys are (`datasets/files.py`), w
 """
 
 import json
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +14,11 @@ from mnist_pipeline.automation import TABLES, TICK_S
 from mnist_pipeline.datasets.files import EMBEDDED, Dataset, Datasets, content_of
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.resources import Tables
+from mnist_pipeline.storage.blobs import StoreUnavailable, StoreUnreachable
 from mnist_pipeline.storage.shelves import Missing
 
 FILES_A_TICK = 20
+log = logging.getLogger(__name__)
 
 
 def new_tables(task: TableTask) -> dg.SensorDefinition:
@@ -41,13 +44,18 @@ def new_tables(task: TableTask) -> dg.SensorDefinition:
         if not keys and not first and json.dumps(cursor) == context.cursor:
             return dg.SkipReason(f"{len(cursor):,} files; none is new")
         return dg.SensorResult(
-            run_requests=[dg.RunRequest(run_key=key, partition_key=key) for key in keys],
+            run_requests=[_asked_for(dataset.key, cursor[dataset.name]) for dataset in fresh],
             dynamic_partitions_requests=[partitions.build_add_request([*first, *keys])] if first or keys else [],
             cursor=json.dumps(cursor),
             skip_reason=None if keys else dg.SkipReason(f"{len(cursor):,} files; none is new and whole"),
         )
 
     return tick
+
+
+def _asked_for(key: str, facts: list[Any]) -> dg.RunRequest:
+    """The run key holds the file's date: a dataset that was deleted runs again when its file is dropped again."""
+    return dg.RunRequest(run_key=f"{key} {facts[1]}", partition_key=key)
 
 
 def _look(files: Datasets, seen: dict[str, Any], known: Sequence[str]) -> tuple[dict[str, Any], list[Dataset]]:
@@ -66,6 +74,11 @@ def _look(files: Datasets, seen: dict[str, Any], known: Sequence[str]) -> tuple[
         try:
             dataset = files.read(name)
         except (FileNotFoundError, Missing):
+            continue
+        except StoreUnreachable:
+            raise
+        except StoreUnavailable as error:  # of this file alone: it waits, and keeps no other from being seen
+            log.error("%s", error)
             continue
         cursor[name] = [*facts, dataset.key]
         if content_of(dataset.key) not in contents:

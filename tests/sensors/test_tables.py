@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import dagster as dg
@@ -29,6 +30,7 @@ class Folder:
         self.instance = dg.DagsterInstance.ephemeral()
         self.cursor: str | None = None
         self.asked: list[str] = []
+        self.run_keys: list[str] = []
 
     def tick(self) -> list[str]:
         """The partitions that are asked for in one tick."""
@@ -43,6 +45,7 @@ class Folder:
         keys = [str(request.partition_key) for request in result.run_requests or []]
         assert set(keys) <= set(self.partitions())
         self.asked += keys
+        self.run_keys += [str(request.run_key) for request in result.run_requests or []]
         return keys
 
     def partitions(self) -> list[str]:
@@ -99,6 +102,36 @@ def test_nothing_that_is_unfinished_or_no_csv_is_asked_for(folder: Folder) -> No
     for name in ("a.csv.part", ".a.csv", "a.txt"):
         folder.drop(name, b"one")
     assert folder.tick() == folder.tick() == []
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_from_being_seen(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.csv", "b.csv"):
+        folder.drop(name, name.encode())
+    read = Path.read_bytes
+
+    def broken(path: Path) -> bytes:
+        if path.name == "a.csv":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    folder.tick()
+    assert folder.tick() == [key_of("b.csv", b"b.csv")]
+    monkeypatch.undo()
+    assert folder.tick() == [key_of("a.csv", b"a.csv")]
+
+
+def test_a_deleted_dataset_runs_again_when_its_file_is_dropped_again(folder: Folder) -> None:
+    folder.drop("a.csv", b"one")
+    folder.tick(), folder.tick()
+    folder.instance.delete_dynamic_partition(PARTITIONS, folder.asked[0])
+    assert folder.tick() == []
+    os.utime(folder.path / "a.csv", (1, 1))
+    folder.tick()
+    assert folder.tick() == [folder.asked[0]]
+    assert len(set(folder.run_keys)) == 2
 
 
 class DroppedFiles(RuleBasedStateMachine):

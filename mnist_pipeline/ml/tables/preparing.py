@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
+FEWEST_TRAINED = 5  # a fold of five has one of each class then
 FEWEST = 10  # rows of each class, so that every part and every fold has some
 
 
@@ -67,7 +68,21 @@ def split(table: "pd.DataFrame", task: TableTask, seed: int) -> "pd.DataFrame":
         rows = draw.permutation(np.flatnonzero(table[TARGET].to_numpy() == answer))
         for part, chosen in zip(task.parts, np.split(rows, np.round(bounds * len(rows)).astype(int)), strict=True):
             parts[chosen] = part
-    return table.assign(**{PART: parts})
+    cut = table.assign(**{PART: parts})
+    _check_parts(cut, task)
+    return cut
+
+
+def _check_parts(table: "pd.DataFrame", task: TableTask) -> None:
+    """Raises BadTable for a part without rows of both classes."""
+    for part in task.parts:
+        _features, target = part_of(table, part)
+        fewest = FEWEST_TRAINED if part == "train" else 1
+        if min(target.sum(), (~target).sum()) < fewest:
+            raise BadTable(
+                f"{task.name}: part {part!r} has {target.sum():,} {task.target.names[1]} and {(~target).sum():,} "
+                f"{task.target.names[0]} rows; {fewest} of each are needed. Take more rows, or give that part more"
+            )
 
 
 def part_of(table: "pd.DataFrame", *names: str) -> "tuple[pd.DataFrame, np.ndarray]":

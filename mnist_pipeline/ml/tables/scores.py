@@ -88,15 +88,24 @@ def folds_differ(best: np.ndarray, other: np.ndarray) -> bool:
 
 
 def auc_draws(truth: np.ndarray, probability: np.ndarray, seed: int) -> np.ndarray:
-    """The ROC-AUC of 1,000 resamples of the same rows (bootstrap); with the same seed of the same rows for each model.
+    """The ROC-AUC of 1,000 resamples of the same rows (bootstrap), of each class by itself so that none is ever without
+    one; with the same seed of the same rows for each model.
 
     By weights instead of copies: a resample is how often each row stands in it, so that rows are sorted only once.
     """
-    draw, even = np.random.default_rng(seed), np.full(len(truth), 1 / len(truth))
+    draw = np.random.default_rng(seed)
     order = np.argsort(probability, kind="stable")
     begins = np.flatnonzero(np.diff(probability[order], prepend=-1.0))
-    blocks = (draw.multinomial(len(truth), even, AT_ONCE) for _ in range(DRAWS // AT_ONCE))
+    blocks = (_weights(draw, truth) for _ in range(DRAWS // AT_ONCE))
     return np.concatenate([_weighted_aucs(weights, truth, order, begins) for weights in blocks])
+
+
+def _weights(draw: np.random.Generator, truth: np.ndarray) -> np.ndarray:
+    """How often each row stands in each of some resamples: [draws, N]."""
+    weights = np.zeros((AT_ONCE, len(truth)), np.int64)
+    for rows in (np.flatnonzero(truth), np.flatnonzero(~truth)):
+        weights[:, rows] = draw.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), AT_ONCE)
+    return weights
 
 
 def _weighted_aucs(weights: np.ndarray, truth: np.ndarray, order: np.ndarray, begins: np.ndarray) -> np.ndarray:
@@ -104,8 +113,7 @@ def _weighted_aucs(weights: np.ndarray, truth: np.ndarray, order: np.ndarray, be
     positive = np.add.reduceat((weights * truth)[:, order], begins, axis=1)
     negative = np.add.reduceat((weights * ~truth)[:, order], begins, axis=1)
     below = np.cumsum(negative, axis=1) - negative / 2  # of rows that tie, half count as below
-    pairs = positive.sum(1) * negative.sum(1)
-    return (positive * below).sum(1) / np.maximum(pairs, 1)
+    return (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
 
 
 def draw_interval(draws: np.ndarray) -> tuple[float, float]:

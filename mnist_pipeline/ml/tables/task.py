@@ -5,6 +5,7 @@ Not here: the two tasks that come with the project (`breast_cancer.py`, `superst
 learns by a description.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 Kind = Literal["number", "category", "text", "date"]
 TARGET, PART = "target", "part"  # columns that are added to the table
+RESERVED = {  # names that assets of a task have, and their inputs
+    *("raw_data", "prepared_data", "eda_summary", "comparison", "dataset_comparison"),
+    *("table", "models", "pictures", "tracking", "tables", "context", "config"),
+}
 DATE_PARTS = ("year", "month", "weekday")
 
 
@@ -149,6 +154,14 @@ def _check(task: TableTask) -> None:
         raise BadTask(f"{task.name}: the shares of the parts are above 0 and sum to 1, not {dict(task.parts)}")
     if not task.embedded and not task.csv:
         raise BadTask(f"{task.name}: it has neither an embedded table nor a CSV format: where would rows come from?")
+    if wrong := [name for name in (task.name, *task.models) if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]:
+        raise BadTask(f"{task.name}: {', '.join(wrong)} is no name for assets: write lower case letters, digits and _")
+    if clash := sorted(RESERVED & set(task.models)):
+        raise BadTask(
+            f"{task.name}: {', '.join(clash)} is the name of another asset or input: rename the model"
+        )
+    if not task.models:
+        raise BadTask(f"{task.name}: it has no models; usual_models() are four")
     if not task.features:
         raise BadTask(f"{task.name}: no column is left that a model could see")
 

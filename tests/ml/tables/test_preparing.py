@@ -115,3 +115,11 @@ def test_positive_may_be_told_from_a_number_or_a_category() -> None:
     assert preparing.positive(rows, BREAST_CANCER).sum() == 212
     large = replace(BREAST_CANCER, target=replace(BREAST_CANCER.target, column="mean area", equals=None, above=1_000.0))
     assert np.array_equal(preparing.positive(rows, large), rows["mean area"] > 1_000)
+
+
+def test_a_part_that_would_have_no_row_of_a_class_is_refused() -> None:
+    whole = preparing.prepared(table_of(BREAST_CANCER), BREAST_CANCER)
+    rare = pd.concat([whole[~whole[TARGET]], whole[whole[TARGET]].head(10)])
+    thin = replace(BREAST_CANCER, parts={"train": 0.97, "test": 0.03})
+    with pytest.raises(BadTable, match="part 'test' has 0 malignant"):
+        preparing.split(rare, thin, 0)

@@ -40,11 +40,17 @@ def test_a_model_that_never_says_yes_has_no_precision_and_no_warning() -> None:
 def test_weighted_draws_are_the_auc_of_resampled_rows(seed: int, rows: int) -> None:
     """Ties included: probabilities are rounded."""
     truth, probability = drawn(seed, rows)
-    weights = np.random.default_rng(seed).multinomial(rows, np.full(rows, 1 / rows), scores.DRAWS)[0]
-    if truth[weights > 0].all() or not truth[weights > 0].any():
+    if truth.all() or not truth.any():
         return
+    weights = scores._weights(np.random.default_rng(seed), truth)[0]
+    assert (weights[truth].sum(), weights[~truth].sum()) == (truth.sum(), (~truth).sum())
     wanted = metrics.roc_auc_score(truth, probability, sample_weight=weights)
     assert scores.auc_draws(truth, probability, seed)[0] == pytest.approx(wanted)
+
+
+def test_a_class_of_two_rows_is_in_every_resample() -> None:
+    truth, probability = np.arange(1_200) >= 1_198, np.linspace(0, 1, 1_200)
+    assert scores.draw_interval(scores.auc_draws(truth, probability, 0))[0] > 0.99
 
 
 def test_the_interval_of_draws_holds_the_true_auc_about_as_often_as_it_says() -> None:

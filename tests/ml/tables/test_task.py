@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from mnist_pipeline.ml.tables.models import KNN, usual_models
 from mnist_pipeline.ml.tables.superstore import SUPERSTORE
 from mnist_pipeline.ml.tables.task import BadTask, Column, TableTask, Target
 from mnist_pipeline.ml.tables.tasks import TASKS
@@ -15,7 +16,7 @@ TINY = TableTask(
     name="tiny",
     columns=(Column("size"), Column("kind", "category"), Column("answer", "category")),
     target=Target("answer", equals="yes", names=("no", "yes")),
-    models={},
+    models=usual_models(),
     embedded=lambda: None,  # type: ignore[arg-type,return-value]
 )
 
@@ -58,6 +59,9 @@ def test_superstore_says_of_every_column_whether_it_is_seen_or_why_not() -> None
         (lambda: answered(Column("answer", "category", categories=("no", "Yes"))), "'yes' is none of the categories"),
         (lambda: replace(TINY, embedded=None), "where would rows come from"),
         (lambda: replace(TINY, columns=TINY.columns[2:]), "no column is left"),
+        (lambda: replace(TINY, models={}), "has no models"),
+        (lambda: replace(TINY, models={"RF": KNN()}), "RF is no name for assets"),
+        (lambda: replace(TINY, models={"comparison": KNN()}), "comparison is the name of another asset"),
     ],
 )
 def test_a_description_that_contradicts_itself_is_refused(change: Callable[[], TableTask], said: str) -> None:
