@@ -31,6 +31,7 @@ def made(instance: dg.DagsterInstance, run_id: str) -> set[str]:
     return {str(record.asset_key and record.asset_key.to_user_string()) for record in found}
 
 
+@pytest.mark.slow
 def test_a_run_that_failed_in_the_evaluation_is_continued_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

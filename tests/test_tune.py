@@ -37,6 +37,7 @@ def test_it_ends_in_a_table_of_all_trials_and_says_what_comes_of_it(
     assert "digit_classifier stays as it is: " in said or "Kept in " in said
 
 
+@pytest.mark.slow
 def test_a_better_configuration_is_shown_with_the_commands_that_use_it(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -178,6 +178,7 @@ def code_versions(task: TableTask) -> set[tuple[str, str | None]]:
     return {(key.to_user_string(), code) for key, code in pairs}
 
 
+@pytest.mark.slow
 def test_two_datasets_run_by_themselves_and_stand_side_by_side(store: Pipeline) -> None:
     dropped = drop(store, "Half of it.csv", superstore().iloc[::2])
     first = store.run(*STORE, night=EMBEDDED, superstore_models=FEW_TREES)
@@ -196,6 +197,7 @@ def test_two_datasets_run_by_themselves_and_stand_side_by_side(store: Pipeline) 
     )
 
 
+@pytest.mark.slow
 def test_a_dataset_that_is_alone_is_compared_with_none(store: Pipeline) -> None:
     only = store.run(*STORE, night=EMBEDDED, superstore_models=FEW_TREES)
     assert metadata(only, "superstore/dataset_comparison")["datasets"] == 1

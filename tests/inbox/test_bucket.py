@@ -230,6 +230,7 @@ print(len(inbox.claim(sys.argv[1], over=False)), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_claimers_at_once_neither_lose_nor_double_an_object(inbox: S3Inbox) -> None:
     names, place = [f"{i % 7}/{i}.png" for i in range(120)], inbox.place
     with ThreadPoolExecutor(8) as pool:

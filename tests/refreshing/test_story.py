@@ -81,6 +81,7 @@ def test_only_what_changed_runs_again(project: Project) -> None:
     assert ran(project.refresh(deeper)) == []
 
 
+@pytest.mark.slow
 def test_a_dataset_that_is_new_runs_and_the_others_are_kept(project: Project, tmp_path: Path) -> None:
     partitions, folder = "superstore_datasets", tmp_path / "datasets" / "superstore"
     project.instance.add_dynamic_partitions(partitions, [EMBEDDED])

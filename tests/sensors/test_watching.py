@@ -553,6 +553,7 @@ def test_while_all_is_well_nothing_is_said(watching: Watch, slack: SlackStandIn)
     assert slack.messages == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ears", "conditions", "alerts"])
 def test_a_sensor_that_stops_is_told_within_minutes_once_and_when_it_is_over(
     watching: Watch, slack: SlackStandIn, name: str
@@ -626,6 +627,7 @@ def test_while_alerts_do_not_get_out_for_long_there_is_no_heartbeat(watching: Wa
     assert slack.beats == beats + 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["500", "token_revoked", "is_archived"])
 def test_while_watch_cannot_tell_its_news_for_long_there_is_no_heartbeat(
     watching: Watch, slack: SlackStandIn, answer: str
@@ -803,6 +805,7 @@ def test_absence_while_slack_is_away_is_told_when_it_is_back(watching: Watch, sl
     assert "`watch` saw nothing for 20 min" in slack.texts[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [6, 400])
 def test_what_was_told_is_not_over_because_the_daemon_was_away(
     watching: Watch, slack: SlackStandIn, minutes: int

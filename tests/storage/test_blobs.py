@@ -110,6 +110,7 @@ def test_list_gives_the_keys_under_a_prefix_sorted(blobs: BlobStore) -> None:
     assert blobs.list("a/") == blobs.list("c/d/") == []
 
 
+@pytest.mark.slow
 def test_list_does_not_stop_at_a_thousand(blobs: BlobStore) -> None:
     keys = [f"decisions/{number:08d}.json" for number in range(1_050)]
     with ThreadPoolExecutor(16) as pool:

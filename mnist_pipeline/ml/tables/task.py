@@ -157,9 +157,7 @@ def _check(task: TableTask) -> None:
     if wrong := [name for name in (task.name, *task.models) if not re.fullmatch(r"[a-z][a-z0-9_]*", name)]:
         raise BadTask(f"{task.name}: {', '.join(wrong)} is no name for assets: write lower case letters, digits and _")
     if clash := sorted(RESERVED & set(task.models)):
-        raise BadTask(
-            f"{task.name}: {', '.join(clash)} is the name of another asset or input: rename the model"
-        )
+        raise BadTask(f"{task.name}: {', '.join(clash)} is the name of another asset or input: rename the model")
     if not task.models:
         raise BadTask(f"{task.name}: it has no models; usual_models() are four")
     if not task.features:
