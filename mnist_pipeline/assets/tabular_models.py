@@ -32,7 +32,7 @@ def _models_config(task: TableTask) -> Any:
 
 def model_code(task: TableTask, model: str) -> str:
     """The code version of one model: its settings in the description count, those of the others do not."""
-    return code_version(*LEARNING, settings=(task.models[model], task.seed))
+    return code_version(*LEARNING, settings=(task.models[model], task.seed, task.target.names))
 
 
 def models_of(task: TableTask) -> dg.AssetsDefinition:
@@ -106,7 +106,7 @@ def _trained(
 
     store, data = models.of_table(task.name), digest(table)
     learned = learn(table, task, settings)
-    test, files = learned.report["test"], pack(learned.pipeline, part_of(table, "test")[0])
+    test, files = learned.report["test"], pack(learned.pipeline, part_of(table, "test")[0], task.target.names)
     card = store.add_version(
         files,
         label=f"{name.replace('_', '-')}-auc{round(1e4 * test['roc_auc']):04}",

@@ -105,6 +105,7 @@ def dataset_comparison_of(task: TableTask) -> dg.AssetsDefinition:
         **{**placed(task, "dataset_comparison", "matplotlib"), "partitions_def": None},
         ins={"comparisons": input_of(task, "comparison", **{ALL_THERE_ARE: True})},
         code_version=code_version("ml/drawing.py", "ml/tables/comparison_pictures.py"),
+        pool=f"{task.name}_datasets",  # two at once, and who read first might write last
     )
     @retrying
     def dataset_comparison(

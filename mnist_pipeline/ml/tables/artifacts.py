@@ -32,12 +32,15 @@ class BadModel(ValueError):
     """Bytes that are no model of ours, or one that answers otherwise than it did when it was stored."""
 
 
-def pack(pipeline: "Pipeline", rows: "pd.DataFrame") -> dict[str, bytes]:
-    """The files of a version. rows: features, of which a few are kept with the answers that they must get."""
+def pack(pipeline: "Pipeline", rows: "pd.DataFrame", names: tuple[str, str]) -> dict[str, bytes]:
+    """The files of a version. rows: features, of which a few are kept with the answers that they must get.
+
+    names: what negative and positive rows are called; other names are another version, as its card says them.
+    """
     few = rows.head(GOLDEN_ROWS)
     values = few.astype(object).where(few.notna(), None).to_dict("list")
     numbers = list(few.select_dtypes("number"))
-    golden = {"rows": values, "numbers": numbers, "probabilities": _answers(pipeline, few)}
+    golden = {"class_names": names, "rows": values, "numbers": numbers, "probabilities": _answers(pipeline, few)}
     data = canonical(_skops().dumps(pipeline))
     return {MODEL: data, GOLDEN: json.dumps(golden, allow_nan=False).encode()}
 

@@ -16,10 +16,12 @@ from mnist_pipeline.ml.tables.models import MODELS, pipeline_of
 from mnist_pipeline.ml.tables.preparing import part_of
 from mnist_pipeline.ml.tables.superstore import SUPERSTORE
 
+NAMES = SUPERSTORE.target.names
+
 
 def files_of(name: str, orders: pd.DataFrame) -> dict[str, bytes]:
     features, target = part_of(orders, "train")
-    return pack(pipeline_of(SUPERSTORE.models[name], SUPERSTORE).fit(features, target), features)
+    return pack(pipeline_of(SUPERSTORE.models[name], SUPERSTORE).fit(features, target), features, NAMES)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +45,7 @@ def test_a_model_with_missing_values_among_its_golden_rows_comes_back(orders: pd
     holes = features.head(5).copy()
     holes["Sales"] = np.nan
     holes.iloc[0, holes.columns.get_loc("State")] = None
-    load(pack(fitted, holes))
+    load(pack(fitted, holes, NAMES))
 
 
 def test_canonical_bytes_are_canonical(tree: dict[str, bytes]) -> None:
@@ -76,7 +78,7 @@ from sklearn.dummy import DummyClassifier
 import pandas as pd
 from mnist_pipeline.ml.tables.artifacts import pack
 rows = pd.DataFrame({"size": [1.0, 2.0]})
-pack(DummyClassifier().fit(rows, [True, False]), rows)
+pack(DummyClassifier().fit(rows, [True, False]), rows, ("no", "yes"))
 print("torch" in sys.modules)
 import torch
 """
@@ -87,3 +89,9 @@ def test_storing_a_model_does_not_import_torch() -> None:
     done = call("-c", STORE)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["False"]
+
+
+def test_other_names_of_the_classes_are_another_version(orders: pd.DataFrame) -> None:
+    features, target = part_of(orders, "train")
+    fitted = pipeline_of(SUPERSTORE.models["decision_tree"], SUPERSTORE).fit(features, target)
+    assert pack(fitted, features, ("loss", "profit")) != pack(fitted, features, ("profit", "loss"))
