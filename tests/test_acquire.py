@@ -161,6 +161,7 @@ def test_a_download_comes_from_the_first_mirror_that_has_it_and_is_kept(
     assert mirror.requests == requests  # nobody was asked again
 
 
+@pytest.mark.slow
 def test_other_content_than_the_published_is_refused_and_nothing_is_kept(
     tmp_path: Path, archives: Path, mirror: Mirror, journal: Journal
 ) -> None:

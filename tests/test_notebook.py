@@ -64,6 +64,7 @@ def test_a_number_that_is_named_as_a_column_of_every_history_keeps_both(instance
     assert row["time"].year > 2000
 
 
+@pytest.mark.slow
 def test_more_than_dagster_gives_at_once(instance: dg.DagsterInstance) -> None:
     for number in range(PAGE + 2):
         report(instance, "one", number=number)

@@ -24,6 +24,7 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "state"
 
 
+@pytest.mark.slow
 def test_it_ends_in_a_table_of_all_trials_and_says_what_comes_of_it(
     state: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

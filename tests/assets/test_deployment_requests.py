@@ -18,6 +18,7 @@ from mnist_pipeline.storage.shelves import DiskShelf, Shelf
 from mnist_pipeline.store import ModelStore
 
 ASSET = "production_digit_classifier"
+pytestmark = pytest.mark.slow  # a minute in all; the quick ones of deployments are in test_deployment.py
 
 
 @pytest.fixture(autouse=True)

@@ -87,6 +87,7 @@ def test_no_trial_begins_when_the_time_is_up_but_the_first(own: Pipeline) -> Non
     assert own.messages(result).count("not begun: the time is up") == 3
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_study_and_another_seed_another(cut: Pipeline, tmp_path: Path) -> None:
     def scores(name: str, seed: int) -> list[tuple[dict[str, Any], Any]]:
         there = cut.copy(tmp_path / name)
@@ -134,6 +135,7 @@ def test_data_that_changes_under_a_study_is_noticed(own: Pipeline) -> None:
 # --- going on ---
 
 
+@pytest.mark.slow
 def test_a_later_run_goes_on_and_tries_today_only_once(own: Pipeline) -> None:
     tune(own, 2)
     before = study(own).trials()

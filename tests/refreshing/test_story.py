@@ -63,6 +63,7 @@ def assets(task: TableTask, *names: str) -> set[str]:
     return {f"{task.name}/{name}" for name in names}
 
 
+@pytest.mark.slow
 def test_only_what_changed_runs_again(project: Project) -> None:
     everything = assets(CANCER, "raw_data", "eda_summary", "train_test", *MODELS, "comparison")
     assert set(ran(project.refresh(CANCER))) == everything

@@ -178,4 +178,4 @@ class DroppedFiles(RuleBasedStateMachine):
 
 
 TestDroppedFiles = DroppedFiles.TestCase
-TestDroppedFiles.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestDroppedFiles.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)

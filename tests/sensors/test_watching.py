@@ -614,6 +614,7 @@ def test_a_short_outage_of_slack_does_not_stop_the_heartbeat(watching: Watch, sl
     assert undelivered(watching, 9) == 9
 
 
+@pytest.mark.slow
 def test_while_alerts_do_not_get_out_for_long_there_is_no_heartbeat(watching: Watch, slack: SlackStandIn) -> None:
     """The token was revoked, and `watch` itself has nothing to tell."""
     watching.passes(5)
@@ -773,6 +774,7 @@ def test_a_daemon_without_a_sign_of_life_is_told(watching: Watch, slack: SlackSt
     assert titles(slack) == [f"Daemon {silent} is silent"]
 
 
+@pytest.mark.slow
 def test_a_night_that_is_not_made_in_an_hour_is_told_until_it_is(watching: Watch, slack: SlackStandIn) -> None:
     watching.nightly = NightlyRun("UTC", 13, 0)
     watching.passes(116, step=4)

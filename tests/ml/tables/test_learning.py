@@ -91,6 +91,7 @@ def test_what_is_compared_is_answered_on_the_test_part(compared: Compared, order
         assert np.sum(compared.confusions[model]) == len(probability)
 
 
+@pytest.mark.slow
 def test_a_table_of_numbers_only_and_one_of_categories_only(tumours: pd.DataFrame, orders: pd.DataFrame) -> None:
     numbers = learn(tumours, BREAST_CANCER, LogisticRegression())
     assert set(numbers.report["importances"]) == set(BREAST_CANCER.features)

@@ -53,6 +53,7 @@ def test_a_class_of_two_rows_is_in_every_resample() -> None:
     assert scores.draw_interval(scores.auc_draws(truth, probability, 0))[0] > 0.99
 
 
+@pytest.mark.slow
 def test_the_interval_of_draws_holds_the_true_auc_about_as_often_as_it_says() -> None:
     truth, probability = drawn(0, 100_000)
     whole = metrics.roc_auc_score(truth, probability)

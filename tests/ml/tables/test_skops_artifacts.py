@@ -84,6 +84,7 @@ import torch
 """
 
 
+@pytest.mark.slow
 def test_storing_a_model_does_not_import_torch() -> None:
     """It would take as long as everything else together, and torch can still be imported afterwards."""
     done = call("-c", STORE)
