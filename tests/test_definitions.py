@@ -287,8 +287,12 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "batch_inference": ("--partition", today),
         "make_model": ("--config-json", tiny),
         "full_pipeline": ("--config-json", tiny, "--partition", today),
+        "breast_cancer": (),
+        "superstore": ("--partition", "embedded"),
     }
     assert more.keys() == JOBS.keys()
+    with instance_of(at(tmp_path)) as instance:
+        instance.add_dynamic_partitions("superstore_datasets", ["embedded"])
     for job, arguments in more.items():
         dg_command("launch", "--job", job, *arguments, **at(tmp_path))
     with instance_of(at(tmp_path)) as instance:
