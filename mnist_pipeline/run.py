@@ -17,6 +17,7 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.executor import free_slots_of_the_dead
 from mnist_pipeline.ml.config import PRESETS
 from mnist_pipeline.refreshing.waves import cause
 from mnist_pipeline.resources import PROJECT, state_folder
@@ -59,6 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     definitions = build_definitions()
     with dg.DagsterInstance.get() as instance:
+        free_slots_of_the_dead(instance)  # a run in this process does not go through the executor that does it
         classifier = {"preset": options.preset, **options.config}
         try:
             _execute(definitions, instance, "make_model", outcome, ops={"digit_classifier": {"config": classifier}})
