@@ -46,7 +46,7 @@ DAGSTER_IS_KNOWN_TO = {
     *("refreshing", "refreshing.__main__", "notebook"),
 }
 READS_THE_ENVIRONMENT = {
-    *("resources", "definitions", "run", "doctor", "datasets.__main__", "experiments.__main__"),
+    *("resources", "definitions", "run", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
 BY_ITSELF = {

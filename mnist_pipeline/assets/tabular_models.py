@@ -66,13 +66,16 @@ def models_of(task: TableTask) -> dg.AssetsDefinition:
         tracking: Tracking,
     ) -> Iterator[dg.MaterializeResult[dict[str, str]]]:
         """Each of the selected models, fitted on the training part and measured on the others, in one process."""
+        from mnist_pipeline.ml.tables.preparing import digest
+
+        data = digest(table)
         faults: dict[str, Exception] = {}
         with tracking.open(context) as tracker:
             for name in task.models:
                 if dg.AssetKey([task.name, name]) in context.selected_asset_keys:
                     try:
                         settings = _settings(task.models[name], getattr(config, name))
-                        made = _trained(context, task, name, settings, table, models, tracker)
+                        made = _trained(context, task, name, settings, table, data, models, tracker)
                     except PASSES_BY_ITSELF:
                         raise
                     except Exception as error:  # one that cannot be trained keeps none of the others from it
@@ -97,14 +100,15 @@ def _trained(
     name: str,
     settings: Settings,
     table: Frame,
+    data: str,
     models: Models,
     tracker: Tracker,
 ) -> dg.MaterializeResult[dict[str, str]]:
     from mnist_pipeline.ml.tables.artifacts import pack
     from mnist_pipeline.ml.tables.learning import learn
-    from mnist_pipeline.ml.tables.preparing import digest, part_of
+    from mnist_pipeline.ml.tables.preparing import part_of
 
-    store, data = models.of_table(task.name), digest(table)
+    store = models.of_table(task.name)
     learned = learn(table, task, settings)
     test, files = learned.report["test"], pack(learned.pipeline, part_of(table, "test")[0], task.target.names)
     card = store.add_version(

@@ -3,10 +3,8 @@
 For people without the daemon; with it, the sensors `new_…_data` do that as files are dropped.
 """
 
-import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 
@@ -15,14 +13,13 @@ from mnist_pipeline.datasets.files import EMBEDDED
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.ml.tables.tasks import TASKS
-from mnist_pipeline.resources import PROJECT, Tables, state_folder
+from mnist_pipeline.resources import Tables
+from mnist_pipeline.run import go_home
 
 
 def main() -> int:
     """Exit status 0."""
-    os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
-    os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
-    Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
+    go_home()
     tables = (build_definitions().resources or {})["tables"]
     with dg.DagsterInstance.get() as instance:
         for task in TASKS:

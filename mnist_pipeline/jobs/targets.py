@@ -26,7 +26,7 @@ SEARCH = ("ml/tuning/problems.py", "ml/tuning/spaces.py")
 NETWORK = code_version(
     *("ml/config.py", "ml/network.py", "ml/augmentation.py", "ml/training.py", "ml/tuning/network.py", *SEARCH)
 )
-TABLE = code_version("ml/tables/models.py", "ml/tuning/table.py", *SEARCH)
+TABLE = code_version("ml/tables/models.py", "ml/tables/scores.py", "ml/tuning/table.py", *SEARCH)
 Settings = dict[str, Any]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.assets.tabular_keys import partitions_of
 from mnist_pipeline.automation import TABLES, TICK_S
 from mnist_pipeline.datasets.files import EMBEDDED, Dataset, Datasets, content_of
 from mnist_pipeline.ml.tables.task import TableTask
@@ -27,7 +28,8 @@ def new_tables(task: TableTask) -> dg.SensorDefinition:
     A file is read when two ticks have seen it the same, so one that is still being written waits. Content that is a
     dataset already, under whatever name, starts nothing.
     """
-    partitions = dg.DynamicPartitionsDefinition(name=f"{task.name}_datasets")
+    partitions = partitions_of(task)
+    assert partitions, f"{task.name} reads no CSV files: nothing can be dropped"
 
     @dg.sensor(
         name=f"new_{task.name}_data",
@@ -37,7 +39,7 @@ def new_tables(task: TableTask) -> dg.SensorDefinition:
         description=f"A CSV file that is dropped becomes a dataset of {task.name}, and the pipeline runs on it.",
     )
     def tick(context: dg.SensorEvaluationContext, tables: Tables) -> dg.SensorResult | dg.SkipReason:
-        known = context.instance.get_dynamic_partitions(f"{task.name}_datasets")
+        known = context.instance.get_dynamic_partitions(str(partitions.name))
         cursor, fresh = _look(tables.open(task.name), json.loads(context.cursor or "{}"), known)
         keys = [dataset.key for dataset in fresh]
         first = [EMBEDDED] if task.embedded and EMBEDDED not in known else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from fault_table import Tried
-from pipelines import at_home, call, instance_of
+from pipelines import TINY, at_home, call, instance_of
 from processes import Process, wait
 
 from mnist_pipeline.executor import free_slots_of_the_dead
@@ -91,3 +92,26 @@ def test_the_slot_of_a_run_that_has_ended_is_given_back(env: dict[str, str]) -> 
 
 def test_an_instance_without_pools_has_nothing_to_free() -> None:
     assert free_slots_of_the_dead(dg.DagsterInstance.ephemeral()) == []
+
+
+@pytest.mark.slow
+def test_make_run_takes_the_slot_of_a_run_that_has_ended(env: dict[str, str]) -> None:
+    """It runs in its own process, past the executor that gives slots back elsewhere."""
+    with instance_of(env) as instance:
+        storage, run = instance.event_log_storage, dg.DagsterRun("make_model")
+        storage.initialize_concurrency_limit_to_default("deployment")
+        instance.add_run(run)
+        assert storage.claim_concurrency_slot("deployment", run.run_id, "step").is_claimed
+        instance.report_run_failed(run)
+    more = {"MNIST_DATASET": "embedded", "MLFLOW_TRACKING_URI": "none"}
+    begun = Process(
+        "run",
+        [sys.executable, "-m", "mnist_pipeline.run", "--config", json.dumps(TINY)],
+        {**env, **more},
+        Path(env["DAGSTER_HOME"]) / "run.log",
+    ).start()
+    try:
+        assert begun.child
+        assert begun.child.wait(120) == 0, begun.tail()
+    finally:
+        begun.kill()

@@ -75,16 +75,16 @@ def cross_validated(
 def fold_interval(folds: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean over repeated folds, at most 0 to 1.
 
-    Folds share training rows, so their variance is corrected (Nadeau and Bengio 2003).
+    Folds share training rows, for which their error is corrected.
     """
-    mean, off = float(np.mean(folds)), _t_value(len(folds)) * _fold_error(np.asarray(folds))
+    mean, off = float(np.mean(folds)), _t_value(len(folds)) * fold_error(np.asarray(folds))
     return max(0.0, mean - off), min(1.0, mean + off)
 
 
 def folds_differ(best: np.ndarray, other: np.ndarray) -> bool:
     """Whether the means differ by more than noise, by the corrected t test on the same folds."""
     gaps = best - other
-    return bool(abs(gaps.mean()) > _t_value(len(gaps)) * _fold_error(gaps))
+    return bool(abs(gaps.mean()) > _t_value(len(gaps)) * fold_error(gaps))
 
 
 def auc_draws(truth: np.ndarray, probability: np.ndarray, seed: int) -> np.ndarray:
@@ -128,7 +128,8 @@ def draws_differ(best: np.ndarray, other: np.ndarray) -> bool:
     return not low <= 0 <= high
 
 
-def _fold_error(values: np.ndarray) -> float:
+def fold_error(values: np.ndarray) -> float:
+    """The standard error of a mean over repeated folds, which share training rows (Nadeau and Bengio 2003)."""
     return float(np.sqrt((1 / len(values) + 1 / (FOLDS - 1)) * values.var(ddof=1)))
 
 

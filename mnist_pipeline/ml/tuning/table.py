@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.ml.tables.models import MODELS, pipeline_of
+from mnist_pipeline.ml.tables.scores import FOLDS, fold_error
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.ml.tuning.problems import Advantage, Scored
 from mnist_pipeline.ml.tuning.spaces import Choices, Floats, Integers, Space
@@ -25,7 +26,7 @@ SPACES: dict[str, Space] = {
     "logistic_regression": {"c": Floats(1e-3, 1e2, log=True)},
     "knn": {"neighbours": Integers(1, 60, log=True), "weights": Choices(("uniform", "distance"))},
 }
-FOLDS, REPEATS = 5, 2
+REPEATS = 2  # of the same number of folds as models are ranked on
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,6 @@ class TableProblem:
         from scipy.stats import t
 
         gains = np.subtract(best.evidence, current.evidence)
-        spread = float(gains.std(ddof=1)) * (1 / len(gains) + 1 / (FOLDS - 1)) ** 0.5
+        spread = fold_error(gains)
         p = float(t.sf(gains.mean() / spread, len(gains) - 1)) if spread else float(gains.mean() <= 0)
         return Advantage(p, f"by {gains.mean():+.4f} on average, in {(gains > 0).sum()} of {len(gains)} folds")
