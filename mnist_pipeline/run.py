@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.executor import free_slots_of_the_dead
+from mnist_pipeline.executor import collect_seldom, free_slots_of_the_dead
 from mnist_pipeline.ml.config import PRESETS
 from mnist_pipeline.refreshing.waves import cause
 from mnist_pipeline.resources import PROJECT, state_folder
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when all went well."""
     options = _parse(arguments)
     go_home()
+    collect_seldom()
     begun, outcome = time.perf_counter(), Outcome()
     from mnist_pipeline.definitions import build_definitions
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import dagster as dg
 
+from mnist_pipeline.executor import collect_seldom
 from mnist_pipeline.refreshing.waves import refresh
 from mnist_pipeline.run import go_home
 
@@ -17,6 +18,7 @@ from mnist_pipeline.run import go_home
 def main() -> int:
     """Exit status 1 where something is out of date that could not be made."""
     go_home()
+    collect_seldom()
     began = time.perf_counter()
     from mnist_pipeline.definitions import build_definitions
 
