@@ -10,8 +10,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from benchmarks.common import Row, child, mnist_folder, spread
+from mnist_pipeline.environment import PROJECT
 from mnist_pipeline.experiments.courier import COMMAND
-from mnist_pipeline.resources import PROJECT
 
 TIMES = 3
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.common import Row, child, spread
-from mnist_pipeline.resources import PROJECT
+from mnist_pipeline.environment import PROJECT
 
 TIMES = 3
 MATERIALIZE = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "mnist_pipeline.definitions", "--select"]

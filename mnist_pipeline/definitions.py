@@ -9,9 +9,10 @@ from mnist_pipeline.assets import data, deployment, evaluation, model, predictio
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
+from mnist_pipeline.environment import environment_name, nightly_run
 from mnist_pipeline.executor import one_process
 from mnist_pipeline.ml.tables.tasks import TASKS
-from mnist_pipeline.resources import dev_resources, nightly_run, prod_resources
+from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.sensors.delivery import mlflow_delivery
 from mnist_pipeline.sensors.healing import heal_nights
 from mnist_pipeline.sensors.tables import new_tables
@@ -23,9 +24,7 @@ RESOURCES = {"dev": dev_resources, "prod": prod_resources}
 
 def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
     """The definitions for MNIST_PIPELINE_ENV. Raises ValueError for an environment that does not exist."""
-    name = env.get("MNIST_PIPELINE_ENV") or "dev"
-    if name not in RESOURCES:
-        raise ValueError(f"unknown environment {name!r}: MNIST_PIPELINE_ENV is one of {', '.join(RESOURCES)}")
+    name = environment_name(env)
     nightly = nightly_run(env)
     return dg.Definitions(
         assets=[

@@ -20,7 +20,7 @@ from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 from mnist_pipeline.alerts.doors import CURES, SlackAlerter
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import listing
-from mnist_pipeline.resources import PROJECT, nightly_run, state_folder
+from mnist_pipeline.environment import PROJECT, nightly_run, state_folder
 from mnist_pipeline.storage.blobs import BlobExists
 from mnist_pipeline.tracking import is_server, without_login
 

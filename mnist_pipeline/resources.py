@@ -5,34 +5,36 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from mnist_pipeline.acquire import DATASETS, DigitSource
-from mnist_pipeline.alerts.doors import (
-    TIMEOUT_S,
-    Alerter,
-    Heartbeat,
-    LogAlerter,
-    NoHeartbeat,
-    SlackAlerter,
-    UrlHeartbeat,
-)
+from mnist_pipeline.alerts.doors import Alerter, Heartbeat, LogAlerter, NoHeartbeat, UrlHeartbeat, slack_door
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.datasets.files import Datasets
+from mnist_pipeline.environment import (
+    REQUIRED,
+    in_bucket,
+    in_folder,
+    location,
+    number,
+    one_of,
+    required,
+    state_folder,
+    timezone,
+)
 from mnist_pipeline.experiments.courier import Order, follow
 from mnist_pipeline.experiments.spool import RunFacts, Spool, now_ms
 from mnist_pipeline.files import AssetFilesResource
 from mnist_pipeline.ml.digits import preparation_named
 from mnist_pipeline.ml.tables.tasks import TASKS
-from mnist_pipeline.nights import NightlyRun, time_of_day
 from mnist_pipeline.pictures import PictureBook
-from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at, shelf_at
+from mnist_pipeline.storage.locations import blobs_at, place_at, shelf_at
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.store import ModelStore
@@ -42,13 +44,6 @@ from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_
 if TYPE_CHECKING:
     from mnist_pipeline.inbox.mailbox import Mailbox
 
-PROJECT = Path(__file__).resolve().parents[1]
-REQUIRED = {
-    "MNIST_S3_BUCKET": "the bucket in which models, data and predictions are kept",
-    "MLFLOW_TRACKING_URI": "where runs are tracked, http://…; none switches it off",
-    "SLACK_BOT_TOKEN": "the bot token (xoxb-…) that alerts are sent with",
-    "SLACK_CHANNEL": "the channel that alerts go to, best by its id",
-}
 NO_TRACKING = "none"
 FOLLOWED_S = 20.0  # that the sender of a run may go on after the step has ended
 
@@ -244,10 +239,7 @@ class Alerts(dg.ConfigurableResource):
         from dagster_slack import SlackResource
 
         client = SlackResource(token=self.token).get_client()
-        client.timeout, client.retry_handlers = TIMEOUT_S, []  # the next tick tries again: one try each, soon over
-        if self.api_url:
-            client.base_url = self.api_url.rstrip("/") + "/"
-        return SlackAlerter(client, self.channel, redaction, runs_page=f"{self.ui_url}/runs")
+        return slack_door(client, self.api_url, self.channel, redaction, f"{self.ui_url}/runs")
 
     def heartbeat(self) -> Heartbeat:
         """The sign of life for a monitor outside."""
@@ -256,44 +248,14 @@ class Alerts(dg.ConfigurableResource):
 
 def dev_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Everything on this disk; embedded digits when MNIST cannot be had."""
-    state = state_folder(env)
-    store = env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state / 'mlflow.db'}"
-    return _resources(env, "dev", lambda name: str(state / name), allow_embedded=True, mlflow=store)
+    store = env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{state_folder(env) / 'mlflow.db'}"
+    return _resources(env, "dev", in_folder(env), allow_embedded=True, mlflow=store)
 
 
 def prod_resources(env: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """Everything in S3, and the full data set or a clear failure. Raises ValueError naming all that is not set."""
-    needed = _required(env, *REQUIRED)
-    bucket, prefix = needed["MNIST_S3_BUCKET"], env.get("MNIST_S3_PREFIX", "").strip("/")
-    root = f"s3://{bucket}/{prefix}".rstrip("/")
-    place_at(f"{root}/predictions", env.get("S3_ENDPOINT_URL", ""))  # raises BadLocation, which is a ValueError
-    mlflow = needed["MLFLOW_TRACKING_URI"]
-    return _resources(env, "prod", lambda name: f"{root}/{name}", allow_embedded=False, mlflow=mlflow)
-
-
-def state_folder(env: Mapping[str, str] = os.environ) -> Path:
-    """The one folder under which everything lies that a run leaves behind."""
-    return Path(env.get("MNIST_PIPELINE_STATE") or PROJECT / "state").expanduser().resolve()
-
-
-def timezone(env: Mapping[str, str] = os.environ) -> str:
-    """In which a night ends and 2 AM is 2 AM."""
-    name = env.get("MNIST_PIPELINE_TIMEZONE") or "UTC"
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValueError(f"MNIST_PIPELINE_TIMEZONE={name!r} is no timezone; write it like Europe/Berlin") from error
-    return name
-
-
-def nightly_run(env: Mapping[str, str] = os.environ) -> NightlyRun:
-    """When a night is predicted. Raises ValueError naming the variable that is wrong, and its form."""
-    text = env.get("MNIST_NIGHTLY_AT") or "02:00"
-    try:
-        hour, minute = time_of_day(text)
-    except ValueError as error:
-        raise ValueError(f"MNIST_NIGHTLY_AT={text!r} is no time of day; write it as HH:MM, like 02:00") from error
-    return NightlyRun(timezone(env), hour, minute)
+    mlflow = required(env, *REQUIRED)["MLFLOW_TRACKING_URI"]
+    return _resources(env, "prod", in_bucket(env), allow_embedded=False, mlflow=mlflow)
 
 
 def _resources(
@@ -304,12 +266,12 @@ def _resources(
     return {
         "io_manager": AssetFilesResource(location=at("assets"), endpoint=endpoint),
         "source": Source(
-            dataset=_one_of(env, "MNIST_DATASET", DATASETS),
-            directory=_location(env, "MNIST_DATA_DIR", ""),
+            dataset=one_of(env, "MNIST_DATASET", DATASETS),
+            directory=location(env, "MNIST_DATA_DIR", ""),
             endpoint=endpoint,
             downloads=str(state_folder(env) / "downloads"),
             mirror=env.get("MNIST_MIRROR", ""),
-            preparation=_one_of(env, "MNIST_PREPARATION", ("ink", "resize")),
+            preparation=one_of(env, "MNIST_PREPARATION", ("ink", "resize")),
             allow_embedded=allow_embedded,
         ),
         "models": Models(location=at("models"), endpoint=endpoint),
@@ -318,11 +280,11 @@ def _resources(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint
         ),
         "mail": Mail(
-            inbox=_location(env, "MNIST_INBOX", at("inbox")),
+            inbox=location(env, "MNIST_INBOX", at("inbox")),
             predictions=at("predictions"),
             endpoint=endpoint,
             timezone=timezone(env),
-            settle_s=_seconds(env, "MNIST_INBOX_SETTLE_S", 5.0),
+            settle_s=number(env, "MNIST_INBOX_SETTLE_S", 5.0, "seconds"),
         ),
         "tables": Tables(location=at("datasets"), endpoint=endpoint, named=_named_tables(env)),
         "tracking": Tracking(
@@ -344,42 +306,7 @@ def _resources(
     }
 
 
-def _required(env: Mapping[str, str], *names: str) -> dict[str, str]:
-    """The values of variables that have no default. Raises ValueError naming all that are not set, at once."""
-    if missing := [f"{name}: {REQUIRED[name]}" for name in names if not env.get(name)]:
-        raise ValueError("MNIST_PIPELINE_ENV=prod needs variables that are not set:\n  " + "\n  ".join(missing))
-    return {name: env[name] for name in names}
-
-
-def _location(env: Mapping[str, str], variable: str, default: str) -> str:
-    """A folder as an absolute path, or s3://bucket/prefix; BadLocation, a ValueError, names a wrong variable."""
-    location = env.get(variable) or default
-    if not location:
-        return ""
-    try:
-        place = place_at(location, env.get("S3_ENDPOINT_URL", ""))
-    except BadLocation as error:
-        raise BadLocation(f"{variable}: {error}") from error
-    return str(place.expanduser()) if isinstance(place, Path) else location
-
-
 def _named_tables(env: Mapping[str, str]) -> dict[str, str]:
     """Task -> the file that <TASK>_CSV names, such as SUPERSTORE_CSV."""
     variables = {task.name: f"{task.name.upper()}_CSV" for task in TASKS if task.csv}
     return {name: str(Path(env[each]).expanduser().resolve()) for name, each in variables.items() if env.get(each)}
-
-
-def _one_of(env: Mapping[str, str], variable: str, accepted: Sequence[str]) -> str:
-    """The value of a variable, the first of those accepted where it is not set."""
-    value = env.get(variable) or accepted[0]
-    if value not in accepted:
-        raise ValueError(f"{variable}={value!r}: it is one of {', '.join(accepted)}")
-    return value
-
-
-def _seconds(env: Mapping[str, str], variable: str, default: float) -> float:
-    value = env.get(variable) or str(default)
-    try:
-        return float(value)
-    except ValueError as error:
-        raise ValueError(f"{variable}={value!r} is no number of seconds") from error

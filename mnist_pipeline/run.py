@@ -17,10 +17,10 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.environment import PROJECT, state_folder
 from mnist_pipeline.executor import collect_seldom, free_slots_of_the_dead
 from mnist_pipeline.ml.config import PRESETS
 from mnist_pipeline.refreshing.waves import cause
-from mnist_pipeline.resources import PROJECT, state_folder
 
 SAMPLES = 200
 MNIST_PUBLISHED = datetime(1998, 11, 1, tzinfo=timezone.utc).timestamp()

@@ -27,7 +27,7 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
-            *("storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
+            *("environment", "storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -46,7 +46,7 @@ DAGSTER_IS_KNOWN_TO = {
     *("refreshing", "refreshing.__main__", "notebook"),
 }
 READS_THE_ENVIRONMENT = {
-    *("resources", "definitions", "run", "doctor", "experiments.__main__"),
+    *("environment", "resources", "definitions", "run", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
 BY_ITSELF = {

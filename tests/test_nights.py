@@ -10,8 +10,8 @@ import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from mnist_pipeline.automation import nightly_schedule
+from mnist_pipeline.environment import nightly_run
 from mnist_pipeline.nights import NightlyRun, time_of_day
-from mnist_pipeline.resources import nightly_run
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Sao_Paulo", "Asia/Kolkata")
 

@@ -8,7 +8,8 @@ import pytest
 from pipelines import PROD
 
 from mnist_pipeline.acquire import DATASETS, SourceUnavailable
-from mnist_pipeline.resources import PROJECT, dev_resources, prod_resources, state_folder
+from mnist_pipeline.environment import PROJECT, state_folder
+from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.storage.s3_requests import Place
 
 

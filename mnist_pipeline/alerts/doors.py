@@ -88,6 +88,16 @@ class SlackAlerter:
                 raise AlertsUndelivered(self.redaction(f"{said}. It is tried again at the next tick")) from error
 
 
+def slack_door(
+    client: WebClient, api_url: str, channel: str, redaction: Redaction, runs_page: str = ""
+) -> SlackAlerter:
+    """With one try a message, soon over: whoever sends tries again. api_url: empty for Slack's own."""
+    client.timeout, client.retry_handlers = TIMEOUT_S, []
+    if api_url:
+        client.base_url = api_url.rstrip("/") + "/"
+    return SlackAlerter(client, channel, redaction, runs_page=runs_page)
+
+
 def _asked_to_wait(response: Any) -> float | None:
     """Seconds, where Slack says "too many requests"."""
     if response.status_code != 429 and _code(response) != "ratelimited":

@@ -13,8 +13,9 @@ from pathlib import Path
 import dagster as dg
 
 from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.environment import PROJECT, state_folder
 from mnist_pipeline.experiments.refused import Refused
-from mnist_pipeline.resources import PROJECT, Models, Tracking, state_folder
+from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.sensors.delivery import deliver, needs_somebody, told
 from mnist_pipeline.tracking import is_server, without_login
 

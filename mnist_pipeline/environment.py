@@ -1,0 +1,123 @@
+"""What the environment variables say, checked, as places and times. Knows nothing of Dagster.
+
+For those who put things together: `resources.py`, and `service/settings.py` for the service and the command line.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from mnist_pipeline.nights import NightlyRun, time_of_day
+from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at
+from mnist_pipeline.store import ModelStore
+
+ENVIRONMENTS = ("dev", "prod")
+PROJECT = Path(__file__).resolve().parents[1]
+REQUIRED = {
+    "MNIST_S3_BUCKET": "the bucket in which models, data and predictions are kept",
+    "MLFLOW_TRACKING_URI": "where runs are tracked, http://…; none switches it off",
+    "SLACK_BOT_TOKEN": "the bot token (xoxb-…) that alerts are sent with",
+    "SLACK_CHANNEL": "the channel that alerts go to, best by its id",
+}
+
+
+def environment_name(env: Mapping[str, str] = os.environ) -> str:
+    """dev or prod. Raises ValueError for any other."""
+    name = env.get("MNIST_PIPELINE_ENV") or "dev"
+    if name not in ENVIRONMENTS:
+        raise ValueError(f"unknown environment {name!r}: MNIST_PIPELINE_ENV is one of {', '.join(ENVIRONMENTS)}")
+    return name
+
+
+def state_folder(env: Mapping[str, str] = os.environ) -> Path:
+    """The one folder under which everything lies that a run leaves behind."""
+    return Path(env.get("MNIST_PIPELINE_STATE") or PROJECT / "state").expanduser().resolve()
+
+
+def timezone(env: Mapping[str, str] = os.environ) -> str:
+    """In which a night ends and 2 AM is 2 AM."""
+    name = env.get("MNIST_PIPELINE_TIMEZONE") or "UTC"
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError) as error:
+        raise ValueError(f"MNIST_PIPELINE_TIMEZONE={name!r} is no timezone; write it like Europe/Berlin") from error
+    return name
+
+
+def nightly_run(env: Mapping[str, str] = os.environ) -> NightlyRun:
+    """When a night is predicted. Raises ValueError naming the variable that is wrong, and its form."""
+    text = env.get("MNIST_NIGHTLY_AT") or "02:00"
+    try:
+        hour, minute = time_of_day(text)
+    except ValueError as error:
+        raise ValueError(f"MNIST_NIGHTLY_AT={text!r} is no time of day; write it as HH:MM, like 02:00") from error
+    return NightlyRun(timezone(env), hour, minute)
+
+
+def places(env: Mapping[str, str] = os.environ) -> Callable[[str], str]:
+    """From the name of what is kept to its location, in this environment."""
+    return in_bucket(env) if environment_name(env) == "prod" else in_folder(env)
+
+
+def in_folder(env: Mapping[str, str]) -> Callable[[str], str]:
+    """Everything on this disk."""
+    state = state_folder(env)
+    return lambda name: str(state / name)
+
+
+def in_bucket(env: Mapping[str, str]) -> Callable[[str], str]:
+    """Everything in S3. Raises ValueError where the bucket is not named, or is no bucket."""
+    bucket, prefix = required(env, "MNIST_S3_BUCKET")["MNIST_S3_BUCKET"], env.get("MNIST_S3_PREFIX", "").strip("/")
+    root = f"s3://{bucket}/{prefix}".rstrip("/")
+    place_at(f"{root}/predictions", env.get("S3_ENDPOINT_URL", ""))  # raises BadLocation, which is a ValueError
+    return lambda name: f"{root}/{name}"
+
+
+def model_store(env: Mapping[str, str] = os.environ) -> ModelStore:
+    """Of the digits; nothing is read or written yet."""
+    return ModelStore(blobs_at(places(env)("models"), env.get("S3_ENDPOINT_URL", "")))
+
+
+def required(env: Mapping[str, str], *names: str) -> dict[str, str]:
+    """The values of variables that have no default. Raises ValueError naming all that are not set, at once."""
+    if missing := [f"{name}: {REQUIRED[name]}" for name in names if not env.get(name)]:
+        raise ValueError("MNIST_PIPELINE_ENV=prod needs variables that are not set:\n  " + "\n  ".join(missing))
+    return {name: env[name] for name in names}
+
+
+def location(env: Mapping[str, str], variable: str, default: str) -> str:
+    """A folder as an absolute path, or s3://bucket/prefix; BadLocation, a ValueError, names a wrong variable."""
+    given = env.get(variable) or default
+    if not given:
+        return ""
+    try:
+        place = place_at(given, env.get("S3_ENDPOINT_URL", ""))
+    except BadLocation as error:
+        raise BadLocation(f"{variable}: {error}") from error
+    return str(place.expanduser()) if isinstance(place, Path) else given
+
+
+def one_of(env: Mapping[str, str], variable: str, accepted: Sequence[str]) -> str:
+    """The value of a variable, the first of those accepted where it is not set."""
+    value = env.get(variable) or accepted[0]
+    if value not in accepted:
+        raise ValueError(f"{variable}={value!r}: it is one of {', '.join(accepted)}")
+    return value
+
+
+def number(
+    env: Mapping[str, str], variable: str, default: float, unit: str = "", *, low: float = 0.0, high: float = math.inf
+) -> float:
+    """A number from `low` to `high`. Raises ValueError naming the variable."""
+    text = env.get(variable) or str(default)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ValueError(f"{variable}={text!r} is no number{unit and f' of {unit}'}") from error
+    if not low <= value <= high:
+        raise ValueError(
+            f"{variable}={text!r}: it is {f'{low:g} to {high:g}' if high < math.inf else f'{low:g} or more'}"
+        )
+    return value
