@@ -26,14 +26,14 @@ def drawing(image: np.ndarray) -> str:
 
 def test_what_is_kept_can_be_trained_on(pipeline: Pipeline) -> None:
     test = pipeline.digits()["test"]
-    rows = np.concatenate([np.flatnonzero(test.labels == digit)[:4] for digit in range(5)])
+    rows = np.concatenate([np.flatnonzero(test.labels == digit)[:5] for digit in range(5)])
     with served(pipeline.state, log=False) as client:
         for image, label in zip(test.images[rows], test.labels[rows], strict=True):
             given = {"image": drawing(image), "label": str(label), "request_id": "r-1"}
             assert client.post("/feedback", json=given).status_code == 201
             assert client.post("/feedback", json=given).json() == {"kept": True, "label": str(label)}  # once
     kept = pipeline.state / "feedback"
-    assert len(list((kept / "images").rglob("*.png"))) == 20
+    assert len(list((kept / "images").rglob("*.png"))) == 25
     data = read_image_folder(kept / "images", "ink")
     assert set(data.origin.class_names) == {str(digit) for digit in range(5)}
     (record, *_) = sorted((kept / "records").glob("*.json"))
