@@ -9,9 +9,10 @@ import typer
 
 from mnist_pipeline.cli.faults import Code
 from mnist_pipeline.cli.places import AsJson, is_prod, known_versions, opened, where
-from mnist_pipeline.cli.showing import complain, moment, note, show_json, show_table
+from mnist_pipeline.cli.showing import complain, moment, note, printable, show_json, show_table
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, check_version, record
 from mnist_pipeline.ledger import Decision
+from mnist_pipeline.storage.blobs import StoreUnreachable
 from mnist_pipeline.store import CorruptLedger, LostRace, ModelStore
 
 DEPLOY_EXAMPLES = """Examples:
@@ -71,7 +72,7 @@ def deploy(
 def rollback(
     version: Annotated[
         str,
-        typer.Argument(metavar="[VERSION]", help="Default: the one that served before.", autocompletion=known_versions),
+        typer.Argument(metavar="VERSION", help="Default: the one that served before.", autocompletion=known_versions),
     ] = "",
     reason: Reason = "",
     dry_run: DryRun = False,
@@ -100,9 +101,10 @@ def decisions(
     if verify:
         problems = store.verify_chain()
     if as_json:
-        show_json({"decisions": [asdict(each) for each in shown], "of": len(numbers), "problems": problems})
+        listed = {"decisions": [asdict(each) for each in shown], "of": len(numbers)}
+        show_json({**listed, "verified": verify, "problems": problems})
     elif shown:
-        show_table(("no", "when", "outcome", "strategy", "serves", "by", "reason"), map(_row, shown))
+        show_table(("no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason"), map(_row, shown))
     elif not numbers:
         typer.echo("no decisions yet")
     for problem in problems:
@@ -135,11 +137,19 @@ def _decide(case: Case, choice: Choice, *, dry_run: bool, yes: bool, as_json: bo
         check_version(case.store, choice.version)
         would = {"number": case.expected + 1, "serves": choice.version, "strategy": choice.strategy}
         shown = {**would, "reason": choice.reason, "served_before": case.serving, "dry_run": True}
-        return show_json(shown) if as_json else _say(shown, "would be: nothing was recorded")
+        return show_json(shown) if as_json else _say(shown, "would be made; nothing was recorded")
     _confirm(case, choice, yes)
-    decision = record(case, choice)
+    decision = _recorded(case, choice)
     shown = {**asdict(decision), "served_before": case.serving, "dry_run": False}
-    return show_json(shown) if as_json else _say(shown, "recorded")
+    return show_json(shown) if as_json else _say(shown, "was made")
+
+
+def _recorded(case: Case, choice: Choice) -> Decision:
+    try:
+        return record(case, choice)
+    except StoreUnreachable as error:  # the answer to the write itself may be what is missing
+        hint = "whether the decision was recorded is not known: see `mnist-pipeline decisions`"
+        raise StoreUnreachable(f"{error}; {hint}") from error
 
 
 def _confirm(case: Case, choice: Choice, yes: bool) -> None:
@@ -154,7 +164,7 @@ def _confirm(case: Case, choice: Choice, yes: bool) -> None:
 
 
 def _say(shown: dict[str, Any], state: str) -> None:
-    typer.echo(f"decision {shown['number']} ({shown['strategy']}) {state}: {shown['reason']}")
+    typer.echo(f"decision {shown['number']} {state}: {shown['strategy']}, {printable(shown['reason'])}")
     typer.echo(f"serves {shown['serves']}, before {shown['served_before'] or 'nothing'}")
     note(f"in {where()}")
 

@@ -49,7 +49,7 @@ class Asked:
 
 def predict(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE…", help="Images, arrays (.npy, …-ubyte), - for an image on stdin.")
+        list[str], typer.Argument(metavar="FILE", help="Images, arrays (.npy, …-ubyte), - for an image on stdin.")
     ],
     version: Annotated[
         str, typer.Option(help="Another stored version than the one in production.", autocompletion=known_versions)

@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 Row = Sequence[str]
+SHORT = 16  # characters; a column that has no longer cells is not wrapped
 
 
 def show_json(document: Any) -> None:
@@ -52,7 +53,7 @@ def printable(text: str) -> str:
 
 def moment(text: str) -> str:
     """A stored time (ISO 8601) to the minute, in UTC."""
-    return datetime.fromisoformat(text).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return datetime.fromisoformat(text).astimezone(timezone.utc).strftime("%Y-%m-%d %H:%M")
 
 
 def share(value: float | None, digits: int = 2) -> str:
@@ -73,9 +74,9 @@ def _draw(columns: Sequence[str], rows: Sequence[Row]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(Text(name), overflow="fold")
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for name, cells in zip(columns, zip(*rows, strict=True), strict=True):
+        table.add_column(Text(name), overflow="fold", no_wrap=max(map(len, cells)) <= SHORT)
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)

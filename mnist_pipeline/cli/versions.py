@@ -32,7 +32,7 @@ DIFF_EXAMPLES = """Examples:
   mnist-pipeline models diff VERSION OTHER_VERSION --json
 """
 ACCURACY = "validation_accuracy"
-SAID_BY_OTHERS = ("name", "digest", "created", "files")  # always different, so no difference worth telling
+ALWAYS_DIFFERENT = ("name", "digest", "created", "files")
 Version = Annotated[str, typer.Argument(metavar="VERSION", autocompletion=known_versions)]
 
 
@@ -48,7 +48,9 @@ def list_versions(as_json: AsJson = False) -> None:
         versions = [_line(card, serving) for card in cards]
         show_json({"production": serving and serving.serves, "versions": versions, "problems": problems})
     elif cards:
-        show_table(("version", "accuracy", "created", "dataset", "serves"), [_row(card, serving) for card in cards])
+        show_table(
+            ("version", "validation", "created (UTC)", "dataset", "serves"), [_row(card, serving) for card in cards]
+        )
     elif not problems:
         typer.echo("no versions yet: train one with `make run`")
     for problem in problems:
@@ -59,7 +61,7 @@ def list_versions(as_json: AsJson = False) -> None:
 
 def show_version(
     version: Annotated[
-        str, typer.Argument(metavar="[VERSION]", help="Default: what serves.", autocompletion=known_versions)
+        str, typer.Argument(metavar="VERSION", help="Default: what serves.", autocompletion=known_versions)
     ] = "",
     verify: Annotated[bool, typer.Option("--verify", help="Read all files and replay the golden inputs too.")] = False,
     as_json: AsJson = False,
@@ -147,9 +149,9 @@ def _facts(
     card: Card, reports: dict[str, dict[str, Any]], deployed: list[Decision], verified: bool
 ) -> Iterator[tuple[str, str]]:
     yield "version", card.name
+    yield "created", f"{moment(card.created)} UTC"
     for name, value in _flat(_told(card)).items():
         yield name, _written(value)
-    yield "created", moment(card.created)
     for file, digest in card.files.items():
         yield f"sha256 of {file}", digest
     for key, report in reports.items():
@@ -161,7 +163,10 @@ def _facts(
 
 
 def _told(card: Card) -> dict[str, Any]:
-    return {name: value for name, value in asdict(card).items() if name not in SAID_BY_OTHERS}
+    """What it is and what it was made from, the long list of settings last."""
+    told = {name: value for name, value in asdict(card).items() if name not in ALWAYS_DIFFERENT}
+    settings = told.pop("config")
+    return {**told, "config": settings}
 
 
 def _flat(record: dict[str, Any], at: str = "") -> dict[str, Any]:
