@@ -26,7 +26,18 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
+            *(
+                "acquire",
+                "changes",
+                "deciding",
+                "ledger",
+                "model_versions",
+                "nights",
+                "production",
+                "samples",
+                "store",
+                "studies",
+            ),
             *("environment", "storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
@@ -37,7 +48,10 @@ LAYERS = (
     ("definitions", {"definitions"}),
     (
         "ways in",
-        {"run", "refreshing.__main__", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"},
+        {
+            *("run", "refreshing.__main__", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"),
+            *("cli", "__main__"),
+        },
     ),
 )
 DAGSTER_IS_KNOWN_TO = {

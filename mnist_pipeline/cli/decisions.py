@@ -112,7 +112,7 @@ def decisions(
     if problems:
         raise typer.Exit(Code.NOT_WELL)
     if verify and not as_json:
-        note(f"{len(numbers)} decisions, none changed, none missing")
+        note(f"decisions in the ledger: {len(numbers)}, none changed, none missing")
 
 
 def _case(store: ModelStore, expected: int | None) -> Case:
@@ -159,8 +159,16 @@ def _confirm(case: Case, choice: Choice, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise DecisionRefused(f"this is {where()}, and there is nobody to ask: say --yes if it is meant")
     note(f"{where()} serves {case.serving or 'nothing'}")
-    if not typer.confirm(f"{choice.strategy}: serve {choice.version} from now on?", err=True):
+    if not _said_yes(f"{choice.strategy}: serve {choice.version} from now on?"):
         raise DecisionRefused("not confirmed: nothing was recorded")
+
+
+def _said_yes(question: str) -> bool:
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C, Ctrl-D
+        note("")
+        return False
 
 
 def _say(shown: dict[str, Any], state: str) -> None:

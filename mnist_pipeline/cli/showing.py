@@ -65,7 +65,7 @@ def _in_colour() -> bool:
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console.is_terminal and not console.no_color
+    return console.color_system is not None and not console.no_color  # a dumb terminal has no system
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Row]) -> None:
