@@ -26,19 +26,9 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *(
-                "acquire",
-                "changes",
-                "deciding",
-                "ledger",
-                "model_versions",
-                "nights",
-                "production",
-                "samples",
-                "store",
-                "studies",
-            ),
-            *("environment", "storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
+            *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
+            *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
+            *("experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -60,7 +50,7 @@ DAGSTER_IS_KNOWN_TO = {
     *("refreshing", "refreshing.__main__", "notebook"),
 }
 READS_THE_ENVIRONMENT = {
-    *("environment", "resources", "definitions", "run", "doctor", "experiments.__main__"),
+    *("environment", "resources", "service", "definitions", "run", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
 BY_ITSELF = {

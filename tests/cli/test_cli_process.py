@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from commands import nudged, process, told
 from digit_files import png
 from pipelines import PROD, ROOT, Pipeline, at_home, call
+from processes import Process, wait
 from s3_server import new_bucket
 from typer.testing import CliRunner
 
@@ -273,6 +276,42 @@ def test_a_bucket_that_is_not_there_is_told(prod: Pipeline) -> None:
 
 
 # --- the commands that only pass on ---
+
+
+def test_serve_answers_until_it_is_told_to_stop(finished: Pipeline, photo: Path, tmp_path: Path) -> None:
+    """With what it loads, which -X importtime writes down."""
+    command = [
+        sys.executable,
+        "-X",
+        "importtime",
+        "-m",
+        "mnist_pipeline",
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+    ]
+    served = Process("mnist-pipeline serve", command, finished.env, tmp_path / "log")
+    try:
+        served.start()
+        where = wait("it serves", lambda: re.search(r"serving on (\S+)", served.log.read_text()), 60)[1]
+        with urlopen(Request(f"{where}/predict", photo.read_bytes()), timeout=60) as answer:
+            assert json.load(answer)["model_version"] == finished.value("digit_classifier")
+        assert served.child is not None
+        served.child.terminate()
+        assert served.child.wait(60) == 0
+    finally:
+        served.end()
+    loaded = {line.split("|")[-1].strip() for line in served.log.read_text().splitlines() if "|" in line}
+    assert "mnist_pipeline.service.__main__" in loaded
+    assert loaded & {"dagster", "torch", "mlflow", "pandas"} == set()
+
+
+def test_serve_says_why_it_cannot_start(finished: Pipeline) -> None:
+    refused = process({**finished.env, "MNIST_SERVE_AT_ONCE": "none"}, "serve")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("the service cannot start: MNIST_SERVE_AT_ONCE='none' is no number")
 
 
 @pytest.mark.slow
