@@ -305,7 +305,7 @@ def test_serve_answers_until_it_is_told_to_stop(finished: Pipeline, photo: Path,
         served.end()
     loaded = {line.split("|")[-1].strip() for line in served.log.read_text().splitlines() if "|" in line}
     assert "mnist_pipeline.service.__main__" in loaded
-    assert loaded & {"dagster", "torch", "mlflow", "pandas"} == set()
+    assert loaded & {"dagster", "torch", "mlflow"} == set()
 
 
 def test_serve_says_why_it_cannot_start(finished: Pipeline) -> None:
