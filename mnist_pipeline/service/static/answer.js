@@ -1,13 +1,13 @@
 // Shows an answer: the label, how sure, bars, what the network saw, who said so. Not here: asking for it.
 
-import { inWords, milliseconds, percent, sentence } from "./words.js";
+import { inWords, milliseconds, percent } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const bars = new Map(); // class -> {item, bar, share}
 
-/** An answer of the service, with `roundTrip`. */
-export function show(answer) {
-  if (answer.label === null) showNothing("No answer", sentence(answer.reason ?? "there is no digit in the image"));
+/** An answer of the service, with `roundTrip`. `reason`: why there is no label. */
+export function show(answer, reason) {
+  if (answer.label === null) showNothing("No answer", reason);
   else showLabel(answer.label, inWords(answer.confidence), percent(answer.confidence));
   showBars(answer.probabilities ?? {}, answer.label);
   showSeen(answer.seen);
@@ -60,6 +60,7 @@ function showBars(probabilities, label) {
   for (const [name, { item, bar, share }] of bars) {
     const value = probabilities[name] ?? 0;
     bar.style.transform = `translateX(${100 * value - 100}%)`;
+    bar.style.visibility = value < 0.001 ? "hidden" : "visible"; // its round end would show
     share.textContent = percent(value);
     item.classList.toggle("best", name === label);
   }

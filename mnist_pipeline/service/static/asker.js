@@ -5,7 +5,7 @@ import { MOST_BYTES, redrawn } from "./photo.js";
 import { predict, Problem } from "./service.js";
 
 const REST = 100; // ms between two requests: ten answers a second look like one that changes
-const REDRAW_FOR = ["too_large", "not_an_image"]; // a photo of a kind, or a size, that this browser can make smaller
+const REDRAW_FOR = ["too_large", "unreadable"]; // a photo of a kind, or a size, that this browser can make smaller
 
 export class Asker {
   #wanted = false;

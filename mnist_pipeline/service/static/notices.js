@@ -10,7 +10,7 @@ const TITLES = {
   unreachable: "The service cannot be reached",
   busy: "The service is busy",
   too_large: "This photo is too large",
-  not_an_image: "This is no image that can be read",
+  unreadable: "This file cannot be read",
 };
 const PAGE_WAITS = {
   no_model: "This page goes on by itself as soon as there is one.",

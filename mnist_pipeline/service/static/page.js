@@ -9,6 +9,10 @@ import { Pad } from "./pad.js";
 import { watch } from "./watch.js";
 import { inWords, percent, sentence } from "./words.js";
 
+const WITHOUT_A_DIGIT = {
+  drawing: "Draw on, larger or clearer, or clear the paper.",
+  photo: "Try a photo of one, dark on a plain light page.",
+};
 const $ = (id) => document.getElementById(id);
 const pad = new Pad($("drawing"));
 const asker = new Asker(pad, { answered, failed, blank });
@@ -19,12 +23,13 @@ takeIn(pad);
 onToken(look);
 
 function answered(result, more) {
-  const { label, confidence, reason } = result.answer;
+  const { label, confidence } = result.answer;
   solved();
   if (label === null && (pad.drawing || more)) return; // a stroke that has just begun is no digit yet
-  show(result.answer);
+  const reason = label === null ? `${sentence(result.answer.reason)} ${WITHOUT_A_DIGIT[pad.photo ? "photo" : "drawing"]}` : "";
+  show(result.answer, reason);
   askAbout(label === null ? null : result);
-  const spoken = label === null ? sentence(reason) : `${label}. ${inWords(confidence)}, ${percent(confidence)}.`;
+  const spoken = reason || `${label}. ${inWords(confidence)}, ${percent(confidence)}.`;
   announce(spoken, () => pad.drawing || asker.busy);
 }
 
@@ -50,7 +55,7 @@ function seen({ champion, refused, class_names: names }) {
   serving = champion;
   makeBars(names);
   offer(names);
-  showVersion(champion.version, champion.decision);
+  if (before?.decision !== champion.decision || pad.empty) showVersion(champion.version, champion.decision);
   tellRefused(refused);
   if (serviceIsDown()) solved();
   if (before && before.decision !== champion.decision) tellNews(before, champion);
