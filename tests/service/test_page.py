@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from digit_files import png
 from PIL import Image, ImageDraw
-from pipelines import UP_TO_DEPLOYMENT, Pipeline, flip_a_bit
+from pipelines import FACTS, UP_TO_DEPLOYMENT, Pipeline
 from playwright.sync_api import Browser, expect
 from processes import Process, answers, free_port, running
 from visits import DESKTOP, ONE, PHONE, ZERO, Visit, chromium
@@ -277,9 +277,9 @@ def test_feedback_is_kept_with_its_label(own: tuple[Pipeline, str], visit: Openi
 
 def deploy(pipeline: Pipeline, version: str) -> int:
     """By hand; the number of the decision."""
-    expected = len(pipeline.store.decisions())
     decided = pipeline.store.decide(
-        expected=expected,
+        expected=len(pipeline.store.decisions()),
+        serves=version,
         strategy="manual",
         outcome="deployed",
         candidate=version,
@@ -309,13 +309,23 @@ def always_three(network: Any) -> None:
     network.classifier.bias[3] += 30
 
 
+def with_wrong_golden_answers(pipeline: Pipeline, like: str) -> str:
+    """A version that is whole, and computes something else than it says."""
+    from safetensors.numpy import load, save
+
+    card, files = pipeline.store.card(like), dict(pipeline.store.load(like))
+    golden = load(files["golden.safetensors"])
+    files["golden.safetensors"] = save({**golden, "logits": golden["logits"] + 1})
+    facts = {key: getattr(card, key) for key in FACTS}
+    return pipeline.store.add_version(files, **{**facts, "label": "wrong"}).name
+
+
 def test_a_version_that_is_refused_is_told(own: tuple[Pipeline, str], visit: Opening) -> None:
     pipeline, url = own
     seen = visit(url)
     before = pipeline.value("digit_classifier")
-    version = pipeline.variant(always_three)
+    version = with_wrong_golden_answers(pipeline, before)
     number = deploy(pipeline, version)
-    flip_a_bit(pipeline.state / "models" / "versions" / version / "model.onnx")
     expect(seen.page.locator("#refused")).to_contain_text(f"Decision {number} wants version {version}")
     seen.draw(ZERO)
     seen.shows("0")
