@@ -1,12 +1,13 @@
-"""The page, in a real browser before the real service: drawing, photos, a new version, feedback, and what goes wrong."""
+"""The page, in a real browser before the real service: drawing, photos, new versions, feedback, what goes wrong."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,8 @@ def served(state: Path, port: int, **env: str) -> Iterator[str]:
     """The service over this state; its address."""
     url = f"http://127.0.0.1:{port}/"
     given = {"MNIST_PIPELINE_STATE": str(state), "MNIST_SERVE_PORT": str(port), **env}
-    command = ["-m", "mnist_pipeline.service"]
-    import sys
-
-    process = Process("the service", [sys.executable, *command], given, state.parent / f"service-{port}.log")
+    command = [sys.executable, "-m", "mnist_pipeline.service"]
+    process = Process("the service", command, given, state.parent / f"service-{port}.log")
     with running(process, lambda: answers(f"{url}ping")):
         yield url
 
@@ -58,19 +57,28 @@ def service(trained: Pipeline) -> Iterator[str]:
         yield url
 
 
+Serving = Callable[..., str]
+
+
 @pytest.fixture
-def own(trained: Pipeline, tmp_path: Path) -> Iterator[tuple[Pipeline, str]]:
+def serve() -> Iterator[Serving]:
+    """Starts services that live until the pages are closed: one that is left would say that it finds none."""
+    with ExitStack() as running:
+        yield lambda state, **env: running.enter_context(served(state, free_port(), **env))
+
+
+@pytest.fixture
+def own(trained: Pipeline, tmp_path: Path, serve: Serving) -> tuple[Pipeline, str]:
     """A pipeline to deploy in, and the service over it."""
     copy = trained.copy(tmp_path / "state")
-    with served(copy.state, free_port()) as url:
-        yield copy, url
+    return copy, serve(copy.state)
 
 
 Opening = Callable[..., Visit]
 
 
 @pytest.fixture
-def visit(browser: Browser) -> Iterator[Opening]:
+def visit(browser: Browser, serve: Serving) -> Iterator[Opening]:
     """Opens pages. In the end none may have complained, but of statuses that the test has said to expect."""
     opened: list[tuple[Visit, str]] = []
 
@@ -103,7 +111,9 @@ def photo(kind: str = "jpeg", size: tuple[int, int] = (900, 600), ink: bool = Tr
 
 @DEVICES
 @pytest.mark.parametrize(("digit", "stroke"), [("1", ONE), ("0", ZERO)])
-def test_a_drawn_digit_is_recognised(service: str, visit: Opening, device: dict[str, Any], digit: str, stroke: Any) -> None:
+def test_a_drawn_digit_is_recognised(
+    service: str, visit: Opening, device: dict[str, Any], digit: str, stroke: Any
+) -> None:
     seen = visit(service, device)
     seen.draw(stroke)
     seen.shows(digit)
@@ -332,15 +342,14 @@ def test_a_version_that_is_refused_is_told(own: tuple[Pipeline, str], visit: Ope
     expect(seen.page.locator("#version")).to_have_text(before)
 
 
-def test_without_a_model_it_waits_for_one(trained: Pipeline, tmp_path: Path, visit: Opening) -> None:
-    with served(tmp_path / "state", free_port()) as url:
-        seen = visit(url, expects="503")
-        expect(seen.page.locator("#problem")).to_contain_text("No model is deployed yet")
-        expect(seen.page.locator("#problem code").first).to_have_text("make run")
-        seen.draw(ZERO)
-        shutil.copytree(trained.state / "models", tmp_path / "state" / "models", dirs_exist_ok=True)
-        seen.shows("0")
-        expect(seen.page.locator("#problem")).to_be_hidden()
+def test_without_a_model_it_waits_for_one(trained: Pipeline, tmp_path: Path, serve: Serving, visit: Opening) -> None:
+    seen = visit(serve(tmp_path / "state"), expects="503")
+    expect(seen.page.locator("#problem")).to_contain_text("No model is deployed yet")
+    expect(seen.page.locator("#problem code").first).to_have_text("make run")
+    seen.draw(ZERO)
+    shutil.copytree(trained.state / "models", tmp_path / "state" / "models", dirs_exist_ok=True)
+    seen.shows("0")
+    expect(seen.page.locator("#problem")).to_be_hidden()
 
 
 def test_a_service_that_is_gone_is_told_until_it_is_back(trained: Pipeline, visit: Opening) -> None:
@@ -355,22 +364,21 @@ def test_a_service_that_is_gone_is_told_until_it_is_back(trained: Pipeline, visi
         expect(seen.page.locator("#problem")).to_be_hidden()
 
 
-def test_a_token_is_asked_for_and_kept(trained: Pipeline, visit: Opening) -> None:
-    with served(trained.state, free_port(), MNIST_SERVE_TOKEN="for-the-test") as url:
-        seen = visit(url, expects="401")
-        token = seen.page.get_by_label("This service asks for a token")
-        expect(token).to_be_focused()
-        seen.page.keyboard.type("wrong")
-        seen.page.keyboard.press("Enter")
-        expect(seen.page.locator("#token-form")).to_contain_text("not accepted")
-        token.fill("for-the-test")
-        token.press("Enter")
-        expect(token).to_be_hidden()
-        seen.draw(ZERO)
-        seen.shows("0")
-        seen.page.reload()
-        seen.draw(ONE)
-        seen.shows("1")
+def test_a_token_is_asked_for_and_kept(trained: Pipeline, serve: Serving, visit: Opening) -> None:
+    seen = visit(serve(trained.state, MNIST_SERVE_TOKEN="for-the-test"), expects="401")
+    token = seen.page.get_by_label("This service asks for a token")
+    expect(token).to_be_focused()
+    seen.page.keyboard.type("wrong")
+    seen.page.keyboard.press("Enter")
+    expect(seen.page.locator("#token-form")).to_contain_text("not accepted")
+    token.fill("for-the-test")
+    token.press("Enter")
+    expect(token).to_be_hidden()
+    seen.draw(ZERO)
+    seen.shows("0")
+    seen.page.reload()
+    seen.draw(ONE)
+    seen.shows("1")
 
 
 # --- for everybody ---

@@ -20,10 +20,11 @@ PHONE: dict[str, Any] = {
     "is_mobile": True,
 }
 Stroke = Sequence[tuple[float, float]]  # shares of the paper's side, from the top left
-ONE: Stroke = [*((0.38 + 0.14 * i / 4, 0.34 - 0.14 * i / 4) for i in range(4)), *((0.52, 0.2 + i / 20) for i in range(13))]
-ZERO: Stroke = [
-    (0.5 + 0.2 * math.sin(math.tau * i / 24), 0.5 - 0.32 * math.cos(math.tau * i / 24)) for i in range(25)
+ONE: Stroke = [
+    *((0.38 + 0.14 * i / 4, 0.34 - 0.14 * i / 4) for i in range(4)),
+    *((0.52, 0.2 + i / 20) for i in range(13)),
 ]
+ZERO: Stroke = [(0.5 + 0.2 * math.sin(math.tau * i / 24), 0.5 - 0.32 * math.cos(math.tau * i / 24)) for i in range(25)]
 DROP = """([bytes, name, type]) => {
   const transfer = new DataTransfer();
   transfer.items.add(new File([Uint8Array.from(bytes)], name, { type }));

@@ -10,6 +10,7 @@ const REDRAW_FOR = ["too_large", "unreadable"]; // a photo of a kind, or a size,
 export class Asker {
   #wanted = false;
   #running = false;
+  #done = Promise.resolve();
 
   /** `answered({image, answer})`, `failed(problem)`, `blank()`: what is done with what comes of it. */
   constructor(pad, { answered, failed, blank }) {
@@ -26,11 +27,16 @@ export class Asker {
     return this.#running || this.#wanted;
   }
 
+  /** When the newest drawing has its answer. */
+  settled() {
+    return this.#done;
+  }
+
   /** Ask about what is on the paper now, as soon as the request on its way is done. */
   ask() {
     this.#wanted = true;
     if (this.pad.empty) this.blank(); // at once: there is nothing to wait for
-    if (!this.#running) this.#run();
+    if (!this.#running) this.#done = this.#run();
   }
 
   async #run() {

@@ -7,11 +7,11 @@ const $ = (id) => document.getElementById(id);
 let about = null; // {image, answer} that a button would be about
 let names = [];
 
-/** A button for each class. */
-export function offer(classes) {
+/** A button for each class. `settled()`: when the answer is the last one about this drawing. */
+export function offer(classes, settled) {
   if (classes.join("\n") === names.join("\n")) return;
   names = classes;
-  $("classes").replaceChildren(...classes.map(makeButton));
+  $("classes").replaceChildren(...classes.map((name) => makeButton(name, settled)));
   $("classes").classList.toggle("short", classes.length <= 10 && classes.every((name) => name.length <= 2));
 }
 
@@ -25,18 +25,21 @@ export function askAbout(result) {
   lock(null);
 }
 
-function makeButton(name) {
+function makeButton(name, settled) {
   const button = document.createElement("button");
   button.type = "button";
   button.textContent = name;
   button.setAttribute("aria-label", `It was ${withArticle(name)}`);
-  button.addEventListener("click", () => keep(name, button));
+  button.addEventListener("click", () => keep(name, button, settled));
   return button;
 }
 
 /** Once for each answer: the same image under two labels would teach nothing. */
-async function keep(label, button) {
+async function keep(label, button, settled) {
   if (!about || button.getAttribute("aria-disabled") === "true") return;
+  lock(button);
+  await settled(); // who is quick means the drawing as it is now, not as it was answered last
+  if (!about) return;
   const asked = about;
   lock(button);
   try {

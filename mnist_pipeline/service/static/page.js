@@ -54,7 +54,7 @@ function seen({ champion, refused, class_names: names }) {
   const before = serving;
   serving = champion;
   makeBars(names);
-  offer(names);
+  offer(names, () => asker.settled());
   if (before?.decision !== champion.decision || pad.empty) showVersion(champion.version, champion.decision);
   tellRefused(refused);
   if (serviceIsDown()) solved();
