@@ -135,12 +135,14 @@ def test_the_answer_changes_while_one_draws(service: str, visit: Opening, device
 def test_one_request_at_a_time_and_the_newest_drawing_last(service: str, visit: Opening) -> None:
     seen = visit(service)
     at_once, most, sent = 0, 0, 0
+    keys = set()
 
     def begins(request: Any) -> None:
         nonlocal at_once, most, sent
         if "/predict" in request.url:
             at_once, sent = at_once + 1, sent + 1
             most = max(most, at_once)
+            keys.add(request.headers["x-routing-key"])
 
     def ends(request: Any) -> None:
         nonlocal at_once
@@ -154,6 +156,7 @@ def test_one_request_at_a_time_and_the_newest_drawing_last(service: str, visit: 
     seen.draw(ONE)
     seen.shows("1")
     assert most == 1
+    assert len(keys) == 1, "a challenger with a share would answer some of them"
     assert sent < 30, "as many requests as moves of the mouse"
 
 
@@ -273,7 +276,7 @@ def test_feedback_is_kept_with_its_label(own: tuple[Pipeline, str], visit: Openi
     (kept,) = (pipeline.state / "feedback").rglob("*.png")
     assert kept.parent.name == "6"
     with Image.open(kept) as drawing:
-        assert drawing.size == (280, 280)
+        assert drawing.size == (160, 160)
     (record,) = (json.loads(path.read_text()) for path in (pipeline.state / "feedback").rglob("*.json"))
     assert record["request_id"]
     seen.page.get_by_role("button", name="It was a 5").click(force=True)
@@ -317,6 +320,22 @@ def test_a_new_version_is_noticed(own: tuple[Pipeline, str], visit: Opening, dev
 
 def always_three(network: Any) -> None:
     network.classifier.bias[3] += 30
+
+
+def test_classes_have_any_names(own: tuple[Pipeline, str], visit: Opening) -> None:
+    """They come from the model, also where it is another one's turn, and the longest fit a phone."""
+    pipeline, url = own
+    seen = visit(url, PHONE)
+    seen.draw(ZERO)
+    seen.shows("0")
+    things = ["T-shirt/top", "Trouser", "Pullover", "Ankle boot of an owl", *"EFGHIJ"]
+    deploy(pipeline, pipeline.variant(always_three, class_names=things))
+    seen.shows("Ankle boot of an owl")
+    expect(seen.page.locator("#bars .name")).to_have_text(things)
+    expect(seen.page.get_by_role("heading", level=1)).to_have_text("Draw, or show a photo")
+    seen.page.get_by_role("button", name="It was a Trouser").click()
+    expect(seen.page.locator("#thanks")).to_contain_text("a Trouser")
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def with_wrong_golden_answers(pipeline: Pipeline, like: str) -> str:

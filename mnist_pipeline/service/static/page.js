@@ -53,6 +53,7 @@ function isOfTheService(problem) {
 function seen({ champion, refused, class_names: names }) {
   const before = serving;
   serving = champion;
+  $("title").textContent = document.title = names.every((name) => /^\d$/.test(name)) ? "Draw a digit" : "Draw, or show a photo";
   makeBars(names);
   offer(names, () => asker.settled());
   if (before?.decision !== champion.decision || pad.empty) showVersion(champion.version, champion.decision);
