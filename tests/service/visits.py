@@ -46,6 +46,7 @@ def chromium() -> Iterator[Browser]:
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if not program:
         pytest.fail("there is no chromium to drive the page with: apt-get install chromium")
+    expect.set_options(timeout=20_000)  # ms, not 5,000: nothing here is timed, and machines are busy
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
@@ -65,7 +66,7 @@ class Visit:
     def to(cls, url: str, browser: Browser, **device: Any) -> Visit:
         """Open the page and listen from the first moment."""
         page = browser.new_context(**device).new_page()
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(20_000)
         visit = cls(page, url, bool(device.get("has_touch")))
         page.on("console", lambda said: visit._complain(said.type in ("error", "warning"), said.text))
         page.on("pageerror", lambda error: visit._complain(True, str(error)))
