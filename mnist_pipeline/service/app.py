@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
@@ -25,7 +25,7 @@ from mnist_pipeline.service.errors import Refused
 from mnist_pipeline.service.guard import Endpoint, Guard, failed, no_such_page, refused
 from mnist_pipeline.service.invocations import invocations_with, ping_with
 from mnist_pipeline.service.metrics import Metrics
-from mnist_pipeline.service.open_inference import Protocol
+from mnist_pipeline.service.open_inference import MODEL, Protocol
 from mnist_pipeline.service.predict import feedback_with, predict_with
 from mnist_pipeline.service.roster import Roster
 from mnist_pipeline.service.settings import Doors, Settings
@@ -129,9 +129,10 @@ def _open_inference(app: FastAPI, protocol: Protocol) -> None:
 
 
 def _path_parameters(path: str) -> dict[str, object]:
-    names = [name for name in ("model", "version") if f"{{{name}}}" in path]
-    text = {"schema": {"type": "string"}, "in": "path", "required": True}
-    return {"parameters": [{"name": name, **text} for name in names]} if names else {}
+    schemas = {"model": {"enum": [MODEL]}, "version": {"type": "string"}}
+    named = {name: schema for name, schema in schemas.items() if f"{{{name}}}" in path}
+    parameters = [{"name": name, "in": "path", "required": True, "schema": schema} for name, schema in named.items()]
+    return {"parameters": parameters} if parameters else {}
 
 
 def _pages(app: FastAPI, roster: Roster, metrics: Metrics) -> None:
@@ -153,10 +154,10 @@ def _pages(app: FastAPI, roster: Roster, metrics: Metrics) -> None:
         return html
 
     async def counted(request: Request) -> Response:
-        return Response(metrics.page(), media_type="text/plain; version=0.0.4")
+        return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     app.get("/model", responses=documents.FAULTS, summary="Card, decision and metrics")(model_with(roster))
-    app.get("/metrics", summary="For Prometheus")(counted)
+    app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)(counted)
     for path, endpoint in (("/", page), ("/docs", docs)):
         app.get(path, include_in_schema=False)(endpoint)
     app.mount("/static/swagger", StaticFiles(directory=SWAGGER), "swagger")
