@@ -108,7 +108,7 @@ def changed(value: Any) -> list[list[Any]]:
         (changed("0"), "numbers from 0 to 255"),
         (changed(None), "numbers from 0 to 255"),
         (changed([0]), "rows"),
-        (changed(10**30), "numbers from 0 to 255"),
+        (changed(10**30), "0 (black) to 255"),
         ([[True] * 28] * 28, "numbers from 0 to 255"),
         (ROWS[:27], "28 rows of 28"),
         ([row[:27] for row in ROWS], "28 rows of 28"),
@@ -167,3 +167,16 @@ def test_what_is_not_there(client: TestClient) -> None:
     refusal(client.get("/predict"), 405, "method_not_allowed")
     refusal(client.get("/static/../settings.py"), 404, "not_found")
     refusal(client.get("/static/%2e%2e/settings.py"), 404, "not_found")
+
+
+def test_a_long_text_among_numbers_takes_no_memory_of_its_length_for_each(client: TestClient) -> None:
+    values = ["x" * 300_000, *[1] * 20_000]  # 24 GB, where each has to have room for the longest
+    for path, name in (("/predict", "pixels"), ("/invocations", "inputs")):
+        said = refusal(client.post(path, content=json.dumps({name: values}), headers=JSON), 422, "unreadable")
+        assert "numbers from 0 to 255" in said
+
+
+def test_a_number_of_thousands_of_digits_is_a_number_that_is_too_large(client: TestClient) -> None:
+    refusal(client.post("/predict", content=f'{{"pixels": [{"9" * 4_000}]}}', headers=JSON), 422, "unreadable")
+    headers = {**JSON, "Inference-Header-Content-Length": "1" * 5_000}
+    refusal(client.post("/v2/models/digit_classifier/infer", content=b"{}", headers=headers), 400, "bad_request")
