@@ -29,13 +29,15 @@ class Announcing(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        if not self.started:
+            return
         gc.collect()
         gc.freeze()  # what is there now stays: no collection has to look at it again
         print(f"serving on {self._address}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0 when it was told to stop, 2 for settings with which it cannot start."""
+    """Exit status 0 when it was told to stop, 1 when it could not begin, 2 for settings with which it cannot start."""
     collect_seldom()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -62,8 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     # uvicorn stops in good order and then raises the signal once more, which would look as if it had been killed
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
-    Announcing(config, f"http://{f'[{host}]' if ':' in host else host}:{port}").run([taken])
-    return 0
+    server = Announcing(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")
+    server.run([taken])
+    return 0 if server.started else 1
 
 
 def _settings(arguments: list[str] | None) -> Settings:
@@ -84,6 +87,7 @@ def _listening(host: str, port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
+        taken.listen()  # here, for uvloop says nothing where another process has begun to listen since
     except (OSError, OverflowError) as error:
         taken.close()
         raise OSError(f"{host}:{port} cannot be listened on ({error}): choose another MNIST_SERVE_PORT") from error
