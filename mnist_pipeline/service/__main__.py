@@ -29,15 +29,13 @@ class Announcing(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if not self.started:
-            return
         gc.collect()
         gc.freeze()  # what is there now stays: no collection has to look at it again
         print(f"serving on {self._address}", file=sys.stderr, flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit status 0 when it was told to stop, 1 when it could not begin, 2 for settings with which it cannot start."""
+    """Exit status 0 when it was told to stop, 2 for settings with which it cannot start."""
     collect_seldom()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -64,9 +62,8 @@ def main(arguments: list[str] | None = None) -> int:
     # uvicorn stops in good order and then raises the signal once more, which would look as if it had been killed
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
-    server = Announcing(config, f"http://{f'[{host}]' if ':' in host else host}:{port}")
-    server.run([taken])
-    return 0 if server.started else 1
+    Announcing(config, f"http://{f'[{host}]' if ':' in host else host}:{port}").run([taken])
+    return 0
 
 
 def _settings(arguments: list[str] | None) -> Settings:

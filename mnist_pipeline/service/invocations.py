@@ -28,7 +28,8 @@ def invocations_with(answering: Answering, bodies: Bodies) -> Endpoint:
     """The endpoint of `POST /invocations`."""
 
     async def invocations(request: Request) -> Response:
-        asked = await _question(await bodies.read(request), request)
+        body = await bodies.read(request)
+        asked = await answering.read(body, lambda: _question(body, request))
         id = request.scope["request_id"]
         answer = await answering.answer(asked, "invocations", id, routing_key(request))
         return json_response({"predictions": answer.of_each(), **about(answer, id, request.scope["began"])})

@@ -33,7 +33,8 @@ def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
     async def predict(request: Request) -> Response:
         scope = request.scope
         shown = scope["query_string"] == b"seen=true" or _flag(request, "seen")
-        asked = await question(await bodies.read(request), request.headers)
+        body = await bodies.read(request)
+        asked = await answering.read(body, lambda: question(body, request.headers))
         answer = await answering.answer(asked, "predict", scope["request_id"], routing_key(request))
         each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
         return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})

@@ -145,9 +145,13 @@ def _is_tiny(data: bytes) -> bool:
     return len(data) < TINY and data.startswith(b"\x89PNG") and data[16:24] == _SIDES
 
 
-def seen(asked: Question, preparation: Preparation) -> Seen:
-    """Decode and draw anew what has to be, which may take a second. Raises Refused naming the image."""
-    drawn = [_drawn(each, preparation, f"image {i + 1}: " * asked.many) for i, each in enumerate(asked.given)]
+def seen(asked: Question, preparation: Preparation, first: int, end: int) -> Seen:
+    """Decode and draw anew what has to be of the images from `first` to before `end`, which may take a second each.
+
+    Raises Refused naming the image.
+    """
+    some = enumerate(asked.given[first:end], first + 1)
+    drawn = [_drawn(each, preparation, f"image {number}: " * asked.many) for number, each in some]
     is_digit = np.array([image is not None for image in drawn], bool)
     found = [image for image in drawn if image is not None]
     return Seen(np.stack(found) if found else np.empty((0, SIDE, SIDE), np.uint8), is_digit)

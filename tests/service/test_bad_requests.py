@@ -16,6 +16,8 @@ from pipelines import Pipeline
 from served import RAW, served
 from starlette.testclient import TestClient
 
+from mnist_pipeline.service import answering
+
 JSON = {"Content-Type": "application/json"}
 ROWS = [[0] * 28 for _ in range(28)]
 
@@ -174,6 +176,15 @@ def test_a_long_text_among_numbers_takes_no_memory_of_its_length_for_each(client
     for path, name in (("/predict", "pixels"), ("/invocations", "inputs")):
         said = refusal(client.post(path, content=json.dumps({name: values}), headers=JSON), 422, "unreadable")
         assert "numbers from 0 to 255" in said
+
+
+def test_images_that_take_too_long_are_refused_in_time(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "LONGEST_S", 0.0)
+    grey = np.full((40, 28, 28), 99, np.uint8)
+    grey[:, 8:20, 12:16] = 0
+    said = refusal(client.post("/predict", content=grey.tobytes(), headers=RAW), 413, "too_large")
+    assert "16 of 40" in said
+    assert client.post("/predict", content=grey[:16].tobytes(), headers=RAW).status_code == 200
 
 
 def test_a_number_of_thousands_of_digits_is_a_number_that_is_too_large(client: TestClient) -> None:

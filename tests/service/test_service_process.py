@@ -18,13 +18,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
 from PIL import Image
 from pipelines import Pipeline, call
 from processes import Process, free_port
 from served import RAW, address, deploy, service
 
-from mnist_pipeline.service.__main__ import Announcing, _listening
+from mnist_pipeline.service.__main__ import _listening
 from mnist_pipeline.service.settings import Settings
 
 QUIET = {"MNIST_PREDICTION_LOG": "off"}
@@ -272,17 +271,6 @@ def test_of_two_that_start_on_one_port_the_second_cannot() -> None:
     """Also before the first answers: bound is not enough, and uvloop says nothing when it cannot listen."""
     with _listening("127.0.0.1", 0) as first, pytest.raises(OSError, match="choose another MNIST_SERVE_PORT"):
         _listening("127.0.0.1", first.getsockname()[1])
-
-
-def test_a_service_that_could_not_begin_does_not_say_that_it_serves(capsys: pytest.CaptureFixture[str]) -> None:
-    async def broken(scope: Any, receive: Any, send: Any) -> None:
-        raise RuntimeError("not today")
-
-    server = Announcing(uvicorn.Config(broken, lifespan="on", log_level="critical"), "http://x")
-    with _listening("127.0.0.1", 0) as taken:
-        server.run([taken])
-    assert not server.started
-    assert "serving on" not in capsys.readouterr().err
 
 
 def test_a_number_of_requests_has_an_end() -> None:
