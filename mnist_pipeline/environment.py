@@ -116,7 +116,7 @@ def number(
         value = float(text)
     except ValueError as error:
         raise ValueError(f"{variable}={text!r} is no number{unit and f' of {unit}'}") from error
-    if not low <= value <= high:
+    if not low <= value <= high or value == math.inf:
         raise ValueError(
             f"{variable}={text!r}: it is {f'{low:g} to {high:g}' if high < math.inf else f'{low:g} or more'}"
         )

@@ -85,6 +85,7 @@ def _listening(host: str, port: int) -> socket.socket:
     taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         taken.bind((host, port))
+        taken.listen()  # here, for uvloop says nothing where another process has begun to listen since
     except (OSError, OverflowError) as error:
         taken.close()
         raise OSError(f"{host}:{port} cannot be listened on ({error}): choose another MNIST_SERVE_PORT") from error

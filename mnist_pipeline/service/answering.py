@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from mnist_pipeline.ml.digits import Preparation
 from mnist_pipeline.ml.predictor import Predictions
-from mnist_pipeline.service.batching import Batcher
+from mnist_pipeline.service.batching import LARGE, Batcher
 from mnist_pipeline.service.errors import Refused
 from mnist_pipeline.service.metrics import Metrics
 from mnist_pipeline.service.prediction_log import NoLog, Predicted, PredictionLog
@@ -28,6 +29,10 @@ NO_MODEL = "no model is in production: run `make run`, or deploy a version with 
 NO_DIGIT = "there is no digit on the image that the model could look at"
 log = logging.getLogger(__name__)
 RETRY = {"Retry-After": "1"}
+LARGE_BODY = 65_536  # bytes from which a body is read in a thread: a millisecond and more
+AT_A_TIME = 16  # images that are drawn anew before another request has its turn
+LONGEST_S = 30.0  # that the images of one request may take
+Result = TypeVar("Result")
 MOST_SHADOWS = 64  # images that wait for a challenger in the shadow
 
 
@@ -95,14 +100,38 @@ class Answering:
     async def _answer(self, asked: Question, door: str, request_id: str, key: str, version: str) -> Answer:
         standing = self.roster.standing
         by = named(standing, version) if version else self._chosen(standing, key)
-        look = needs_no_work(asked, by.preparation)
-        if look is None:  # a photo may take a second, which others do not wait for
-            look = await asyncio.get_running_loop().run_in_executor(self._pool, seen, asked, by.preparation)
+        look = await self._aside(len(asked.given) >= LARGE, needs_no_work, asked, by.preparation)
+        if look is None:
+            look = await self._drawn(asked, by.preparation)
         answer = Answer(by, look, await self.batcher.probabilities(by.predictor, look.images))
         self._note(answer, door, request_id)
         if standing.challenger and self.share == 0 and by.role == "champion":
             self._shadow(standing.challenger, answer, door, request_id)
         return answer
+
+    async def read(self, body: bytes, reading: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """What a body asks for. 10 MB of JSON take a second, which others do not wait for."""
+        if len(body) < LARGE_BODY:
+            return await reading()
+        return await self._aside(True, lambda: asyncio.run(reading()))
+
+    async def _drawn(self, asked: Question, preparation: Preparation) -> Seen:
+        """A photo may take a second. A few at a time, so that of many requests with photos none waits for all of
+        another one's. Raises Refused where they take too long."""
+        began, parts = time.monotonic(), list[Seen]()
+        for at in range(0, len(asked.given), AT_A_TIME):
+            if at and time.monotonic() - began > LONGEST_S:
+                said = (
+                    f"only {at:,} of {len(asked.given):,} images could be read in {LONGEST_S:g} s: send fewer at once"
+                )
+                raise Refused("too_large", said)
+            parts.append(await self._aside(True, seen, asked, preparation, at, at + AT_A_TIME))
+        images, is_digit = ([getattr(each, name) for each in parts] for name in ("images", "is_digit"))
+        return Seen(np.concatenate(images), np.concatenate(is_digit))
+
+    async def _aside(self, aside: bool, work: Callable[..., Result], *given: Any) -> Result:
+        """In a thread, or at once where that is quicker."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given) if aside else work(*given)
 
     def _chosen(self, standing: Standing, key: str) -> Serving:
         if standing.champion is None:

@@ -12,7 +12,7 @@ import fastapi_swagger
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -22,7 +22,7 @@ from mnist_pipeline.service.answering import Answering
 from mnist_pipeline.service.batching import Batcher
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused
-from mnist_pipeline.service.guard import Endpoint, Guard, failed, no_such_page, refused
+from mnist_pipeline.service.guard import Endpoint, Guard, failed, gone, no_such_page, refused
 from mnist_pipeline.service.invocations import invocations_with, ping_with
 from mnist_pipeline.service.metrics import Metrics
 from mnist_pipeline.service.open_inference import MODEL, Protocol
@@ -71,6 +71,7 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
     )
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, no_such_page)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, failed)
     direct = _doors(app, answering, bodies, doors, pool)
     _open_inference(app, Protocol(answering, bodies))

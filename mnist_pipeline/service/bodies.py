@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -11,6 +12,7 @@ from mnist_pipeline.service.errors import Refused
 MOST_BYTES = 10_000_000
 MOST_TOGETHER = 64_000_000
 LONGEST_S = 30.0
+PATIENCE_S = 3.0  # that what is too large is let pass for
 CLOSE = {"Connection": "close"}  # what is still on its way is not read any more
 
 
@@ -23,37 +25,46 @@ class Bodies:
 
     async def read(self, request: Request) -> bytes:
         """The whole body. What it takes is given back by `release`. Raises Refused."""
-        stated = request.headers.get("content-length", "")
-        if stated.isdecimal() and int(stated) > self._most:
-            raise self._too_large()
-        message = await request.receive()
-        body: bytes = message.get("body", b"")
-        self._take(request, len(body))
-        if not message.get("more_body"):  # nearly always: it came with its headers
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            return body
+        coding = request.headers.get("content-encoding", "identity").lower()
+        if coding != "identity":
+            raise Refused("unsupported", f"Content-Encoding {coding[:50]!r} is not understood: send the body as it is")
         try:
-            return await asyncio.wait_for(self._rest(request, body), self._longest_s)
+            return await asyncio.wait_for(self._whole(request), self._longest_s)
         except asyncio.TimeoutError as error:
             said = f"the body did not arrive within {self._longest_s:g} s: send it again"
             raise Refused("timeout", said, CLOSE) from error
+        except Refused:
+            await self._let_pass(request)
+            raise
 
     def release(self, request: Request) -> None:
         """Its body is needed no more."""
         self._held -= request.scope.pop("held", 0)
 
-    async def _rest(self, request: Request, begun: bytes) -> bytes:
-        body = bytearray(begun)
-        while True:
+    async def _whole(self, request: Request) -> bytes:
+        stated = request.headers.get("content-length", "")
+        if stated.isdecimal() and int(stated) > self._most:
+            raise self._too_large()
+        parts: list[bytes] = []
+        while request.scope.get("more", True):
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect
-            part = message.get("body", b"")
-            self._take(request, len(part))
-            body += part
-            if not message.get("more_body"):
-                return bytes(body)
+            request.scope["more"] = message.get("more_body", False)
+            parts.append(message.get("body", b""))
+            self._take(request, len(parts[-1]))
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _let_pass(self, request: Request) -> None:
+        """Read on and keep nothing, for a while: most clients look for an answer only when they have sent all, and
+        a connection that is closed before takes the answer with it. Not who asks first (Expect): it sends nothing."""
+        if request.scope.get("more", True) and "expect" not in request.headers:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._to_the_end(request), PATIENCE_S)
+
+    async def _to_the_end(self, request: Request) -> None:
+        while (await request.receive()).get("more_body"):
+            pass
 
     def _take(self, request: Request, count: int) -> None:
         held = request.scope.get("held", 0) + count

@@ -64,6 +64,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
         404: "There is no such model or version.",
         408: "The body did not arrive in time.",
         413: "The body, the image or the number of images is too large.",
+        415: "The body is compressed.",
         422: "An image or a number in the request cannot be read.",
         500: "A fault of the service.",
         503: "No model is deployed, or too many requests are at work: Retry-After says when to try again.",

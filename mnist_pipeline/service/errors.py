@@ -14,6 +14,7 @@ STATUS = {
     "method_not_allowed": 405,
     "timeout": 408,
     "too_large": 413,
+    "unsupported": 415,
     "unreadable": 422,
     "failed": 500,
     "busy": 503,

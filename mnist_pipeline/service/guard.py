@@ -89,7 +89,7 @@ class Guard:
         path = request.scope["path"]
         if not self._token or path in OPEN or path.startswith(OPEN_BELOW):
             return
-        given = request.headers.get("authorization", "").encode()
+        given = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
         if not hmac.compare_digest(given, self._token):
             how = "send the header 'Authorization: Bearer <token>' with the token of this service"
             raise Refused("unauthorized", how, {"WWW-Authenticate": "Bearer"})
@@ -109,6 +109,11 @@ async def no_such_page(request: Request, error: Exception) -> Response:
     response = refusal(Refused(code, said.get(code, str(error.detail)), error.headers), request.scope["request_id"])
     response.status_code = error.status_code
     return response
+
+
+async def gone(request: Request, error: Exception) -> Response:
+    """Nobody is there any more to be answered, which is no fault of ours."""
+    return Response(status_code=499)
 
 
 async def failed(request: Request, error: Exception) -> Response:

@@ -28,7 +28,8 @@ def invocations_with(answering: Answering, bodies: Bodies) -> Endpoint:
     """The endpoint of `POST /invocations`."""
 
     async def invocations(request: Request) -> Response:
-        asked = await _question(await bodies.read(request), request)
+        body = await bodies.read(request)
+        asked = await answering.read(body, lambda: _question(body, request))
         id = request.scope["request_id"]
         answer = await answering.answer(asked, "invocations", id, routing_key(request))
         return json_response({"predictions": answer.of_each(), **about(answer, id, request.scope["began"])})
@@ -86,14 +87,23 @@ def _rows(name: str, value: Any) -> Any:
 def _csv(body: bytes) -> np.ndarray:
     """A row an image, 784 whole numbers each, a header row or none. Raises Refused."""
     lines = body.decode("utf-8", "replace").strip().splitlines()
-    header = bool(lines) and not lines[0].replace(",", "").replace(" ", "").replace(".", "").isdecimal()
+    header = bool(lines) and not any(map(_is_number, lines[0].split(",")))
     if not lines[header:]:
         raise Refused("unreadable", "the CSV has no rows of numbers")
     try:
-        rows = np.loadtxt(io.StringIO("\n".join(lines[header:])), delimiter=",", ndmin=2)
+        rows = np.loadtxt(io.StringIO("\n".join(lines[header:])), delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
         raise Refused("unreadable", f"the CSV: {str(error)[:200]}") from error
     return numbers_of(rows, "the CSV")
+
+
+def _is_number(cell: str) -> bool:
+    """In any form that NumPy and pandas write: 1.2e+02, -0."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_pixels(values: np.ndarray, where: str) -> Question:

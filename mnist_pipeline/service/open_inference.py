@@ -95,13 +95,12 @@ class Protocol:
         """`POST /v2/models/{model}[/versions/{version}]/infer`."""
         _check_name(request)
         body = await self.bodies.read(request)
-        asked, tensors = _split(body, request)
-        images, wanted = _images(asked, tensors), _outputs(asked)
+        name, images, wanted = await self.answering.read(body, lambda: _asked(body, request))
         version = request.path_params.get("version", "")
         question = Question(list(images), many=True)
         id = request.scope["request_id"]
         answer = await self.answering.answer(question, "infer", id, routing_key(request), version)
-        return _response(asked.get("id"), answer, wanted)
+        return _response(name, answer, wanted)
 
     def _asked(self, request: Request) -> Serving:
         _check_name(request)
@@ -111,6 +110,12 @@ class Protocol:
         if standing.champion is None:
             raise no_model(standing)
         return standing.champion
+
+
+async def _asked(body: bytes, request: Request) -> tuple[str | None, np.ndarray, dict[str, bool]]:
+    """The id that the client gave, the images, and the outputs it wants. Raises Refused."""
+    asked, tensors = _split(body, request)
+    return asked.get("id"), _images(asked, tensors), _outputs(asked)
 
 
 def _check_name(request: Request) -> None:
@@ -128,7 +133,7 @@ def _split(body: bytes, request: Request) -> tuple[dict[str, Any], bytes]:
     stated = request.headers.get(LENGTH)
     if stated is None:
         asked, tensors = parsed(body), b""
-    elif stated.isdecimal() and int(stated) <= len(body):
+    elif stated.isdecimal() and len(stated) < 20 and int(stated) <= len(body):
         asked, tensors = parsed(body[: int(stated)]), body[int(stated) :]
     else:
         raise Refused("bad_request", f"Inference-Header-Content-Length: {stated[:20]!r} is no length within the body")

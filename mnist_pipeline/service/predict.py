@@ -33,10 +33,10 @@ def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
     async def predict(request: Request) -> Response:
         scope = request.scope
         shown, draft = _flags(request) if scope["query_string"] else (False, False)
-        asked = await question(await bodies.read(request), request.headers)
-        answer = await answering.answer(
-            asked, "draft" if draft else "predict", scope["request_id"], routing_key(request)
-        )
+        body = await bodies.read(request)
+        asked = await answering.read(body, lambda: question(body, request.headers))
+        door = "draft" if draft else "predict"
+        answer = await answering.answer(asked, door, scope["request_id"], routing_key(request))
         each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
         return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
 

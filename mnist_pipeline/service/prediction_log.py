@@ -108,6 +108,7 @@ class PredictionLog:
         with self._lock:
             some = list(self._waiting)
         if some:
+            self._end_an_old_part()
             self._tables.append(table_of(some, images=self._images))
             with self._lock:
                 for _ in some:
@@ -128,7 +129,12 @@ class PredictionLog:
         with self._lock:  # room for others only now: until it is written it is held in memory
             self._count = sum(len(each.images) for each in self._waiting)
         self._tables, self._dirty = [table], False
-        if self._rows >= ROWS_A_PART or time.monotonic() - self._begun >= PART_S:
+        self._end_an_old_part()
+
+    def _end_an_old_part(self) -> None:
+        """Unless it is yet to be written. Also before rows are added: those of today are not yesterday's."""
+        old = time.monotonic() - self._begun >= PART_S
+        if not self._dirty and (old or self._rows >= ROWS_A_PART):
             self._part, self._tables, self._rows = "", [], 0
 
     def _next_part(self) -> str:

@@ -88,10 +88,7 @@ def _quickly(value: Any) -> np.ndarray | None:
 
 def numbers_of(value: Any, where: str) -> np.ndarray:
     """Nested lists of whole numbers from 0 to 255 -> uint8 of any shape. Raises Refused."""
-    try:
-        array = np.array(value)
-    except ValueError as error:
-        raise Refused("unreadable", f"{where}: its rows are not equally long") from error
+    array = value if isinstance(value, np.ndarray) else _of_lists(value, where)
     if array.dtype.kind not in "iuf" or array.size == 0:
         raise Refused("unreadable", f"{where}: it has to hold numbers from 0 to 255, and nothing else")
     if array.min() < 0 or array.max() > 255:
@@ -101,6 +98,23 @@ def numbers_of(value: Any, where: str) -> np.ndarray:
     if array.dtype.kind == "f" and not (small == array).all():
         raise Refused("unreadable", f"{where}: pixels are whole numbers from 0 to 255; for 0 to 1 multiply by 255")
     return small
+
+
+def _of_lists(value: Any, where: str) -> np.ndarray:
+    """Numbers in nested lists; of objects where they are anything else: told apart before NumPy makes them one kind,
+    for which it takes the memory of the longest text for each. Raises Refused."""
+    uneven = Refused("unreadable", f"{where}: its rows are not equally long")
+    try:
+        array = np.array(value, dtype=object)
+    except ValueError as error:
+        raise uneven from error
+    kinds = set(map(type, array.ravel().tolist()))
+    if list in kinds:
+        raise uneven
+    try:
+        return array.astype(np.float64) if kinds <= {int, float} else array
+    except OverflowError as error:
+        raise Refused("unreadable", f"{where}: pixels are 0 (black) to 255; got a number beyond all bounds") from error
 
 
 def file_of(text: Any, where: str = "image") -> bytes:
@@ -131,9 +145,13 @@ def _is_tiny(data: bytes) -> bool:
     return len(data) < TINY and data.startswith(b"\x89PNG") and data[16:24] == _SIDES
 
 
-def seen(asked: Question, preparation: Preparation) -> Seen:
-    """Decode and draw anew what has to be, which may take a second. Raises Refused naming the image."""
-    drawn = [_drawn(each, preparation, f"image {i + 1}: " * asked.many) for i, each in enumerate(asked.given)]
+def seen(asked: Question, preparation: Preparation, first: int, end: int) -> Seen:
+    """Decode and draw anew what has to be of the images from `first` to before `end`, which may take a second each.
+
+    Raises Refused naming the image.
+    """
+    some = enumerate(asked.given[first:end], first + 1)
+    drawn = [_drawn(each, preparation, f"image {number}: " * asked.many) for number, each in some]
     is_digit = np.array([image is not None for image in drawn], bool)
     found = [image for image in drawn if image is not None]
     return Seen(np.stack(found) if found else np.empty((0, SIDE, SIDE), np.uint8), is_digit)

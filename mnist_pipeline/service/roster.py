@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
 from mnist_pipeline.storage.blobs import BlobMissing, StoreUnavailable
 from mnist_pipeline.store import Card, CorruptVersion, ModelStore, UnknownVersion
 
+FIRST_S = 10.0  # that the service waits for the first look before it answers
 LOOK_S = 0.5  # between two looks at the ledger; a decision is to serve within 2 s
 WHOLE_LOOK = 60  # looks after which the ledger is listed, and not only asked for the next number
 AGAIN_S = 10.0  # before what was refused is tried again: a file may have been restored, an alert may get out
@@ -71,7 +73,7 @@ class Standing:
 
 
 class Unlike(ValueError):
-    """A challenger that cannot compete with the champion."""
+    """A model that is not as its card says, or a challenger that cannot compete with the champion."""
 
 
 class Roster:
@@ -86,13 +88,13 @@ class Roster:
         self._store, self._alerter, self._named, self._look_s = store, alerter, challenger, look_s
         self._looks, self._again = 0, 0.0
         self._untold: list[NotServed] = []
-        self._ends = threading.Event()
+        self._ends, self._looked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="roster", daemon=True)
 
     def start(self) -> None:
-        """Look once, so that who is ready is ready; then go on in a thread."""
-        self.look()
+        """Begin to look, and wait for the first look, so that who is ready is ready; not for a store that is slow."""
         self._thread.start()
+        self._looked.wait(FIRST_S)
 
     def stop(self) -> None:
         """End the thread."""
@@ -111,11 +113,14 @@ class Roster:
         self._tell()
 
     def _watch(self) -> None:
-        while not self._ends.wait(self._look_s):
+        ended = False
+        while not ended:
             try:
                 self.look()
             except Exception:  # the thread must not end: nobody would notice new decisions any more
                 log.exception("looking for a new decision failed; it is tried again")
+            self._looked.set()
+            ended = self._ends.wait(self._look_s)
 
     def _is_something_new(self) -> bool:
         """Asks for the next number only, most of the time: listing a ledger in S3 costs ten times as much."""
@@ -157,7 +162,7 @@ class Roster:
             return None
         try:
             card, files = self._store.load_decided(decision)
-            self._serve(Serving("champion", card, warmed(Predictor.load(files, THREADS)), decision.number), decision)
+            self._serve(Serving("champion", card, _able(card, files), decision.number), decision)
         except StoreUnavailable:
             raise
         except Exception as error:  # whatever is wrong with it: it does not serve
@@ -166,12 +171,14 @@ class Roster:
         return None
 
     def _serve(self, champion: Serving, decision: Decision) -> None:
-        challenger = self.standing.challenger
+        rival = self.standing.challenger
+        if rival and (rival.card.name == champion.card.name or rival.names != champion.names):
+            rival = None  # it has won, or cannot compete any more
         self.standing = replace(
             self.standing,
             champion=champion,
             decision=decision,
-            challenger=challenger and replace(challenger, decision=decision.number),
+            challenger=rival and replace(rival, decision=decision.number),
             refused=None,
         )
 
@@ -186,11 +193,11 @@ class Roster:
     def _load_challenger(self) -> None:
         standing, name = self.standing, self._named
         waits = standing.refused_challenger and time.monotonic() < self._again
-        if not name or standing.challenger or waits or not standing.champion:
+        if not name or standing.challenger or waits or not standing.champion or standing.champion.card.name == name:
             return
         try:
             card = self._store.card(name)
-            predictor = warmed(Predictor.load(self._store.load(name), THREADS))
+            predictor = _able(card, self._store.load(name))
             if card.class_names != standing.champion.names:
                 raise Unlike(f"it knows other classes than {standing.champion.card.name}, so they cannot compete")
         except StoreUnavailable:
@@ -238,6 +245,16 @@ def _reason(error: Exception) -> str:
 
 def _same_model(held: Decision, newest: Decision) -> bool:
     return (held.serves, held.card_digest) == (newest.serves, newest.card_digest)
+
+
+def _able(card: Card, files: Mapping[str, bytes]) -> Predictor:
+    """Verified, warmed up and as its card says: each request would fail otherwise. Raises Unlike and others."""
+    predictor = warmed(Predictor.load(files, THREADS))
+    outputs = predictor.predict(np.zeros((1, SIDE, SIDE), np.uint8)).probabilities.shape[1]
+    if outputs != len(card.class_names):
+        raise Unlike(f"it gives {outputs} probabilities, but its card names {len(card.class_names)} classes")
+    preparation_named(card.preparation)
+    return predictor
 
 
 def warmed(predictor: Predictor) -> Predictor:

@@ -16,6 +16,8 @@ from pipelines import Pipeline
 from served import RAW, served
 from starlette.testclient import TestClient
 
+from mnist_pipeline.service import answering
+
 JSON = {"Content-Type": "application/json"}
 ROWS = [[0] * 28 for _ in range(28)]
 
@@ -108,7 +110,7 @@ def changed(value: Any) -> list[list[Any]]:
         (changed("0"), "numbers from 0 to 255"),
         (changed(None), "numbers from 0 to 255"),
         (changed([0]), "rows"),
-        (changed(10**30), "numbers from 0 to 255"),
+        (changed(10**30), "0 (black) to 255"),
         ([[True] * 28] * 28, "numbers from 0 to 255"),
         (ROWS[:27], "28 rows of 28"),
         ([row[:27] for row in ROWS], "28 rows of 28"),
@@ -167,3 +169,25 @@ def test_what_is_not_there(client: TestClient) -> None:
     refusal(client.get("/predict"), 405, "method_not_allowed")
     refusal(client.get("/static/../settings.py"), 404, "not_found")
     refusal(client.get("/static/%2e%2e/settings.py"), 404, "not_found")
+
+
+def test_a_long_text_among_numbers_takes_no_memory_of_its_length_for_each(client: TestClient) -> None:
+    values = ["x" * 300_000, *[1] * 20_000]  # 24 GB, where each has to have room for the longest
+    for path, name in (("/predict", "pixels"), ("/invocations", "inputs")):
+        said = refusal(client.post(path, content=json.dumps({name: values}), headers=JSON), 422, "unreadable")
+        assert "numbers from 0 to 255" in said
+
+
+def test_images_that_take_too_long_are_refused_in_time(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answering, "LONGEST_S", 0.0)
+    grey = np.full((40, 28, 28), 99, np.uint8)
+    grey[:, 8:20, 12:16] = 0
+    said = refusal(client.post("/predict", content=grey.tobytes(), headers=RAW), 413, "too_large")
+    assert "16 of 40" in said
+    assert client.post("/predict", content=grey[:16].tobytes(), headers=RAW).status_code == 200
+
+
+def test_a_number_of_thousands_of_digits_is_a_number_that_is_too_large(client: TestClient) -> None:
+    refusal(client.post("/predict", content=f'{{"pixels": [{"9" * 4_000}]}}', headers=JSON), 422, "unreadable")
+    headers = {**JSON, "Inference-Header-Content-Length": "1" * 5_000}
+    refusal(client.post("/v2/models/digit_classifier/infer", content=b"{}", headers=headers), 400, "bad_request")

@@ -144,3 +144,28 @@ def test_all_bodies_together_are_bounded_and_given_back() -> None:
 def test_a_body_that_grows_too_large_on_its_way_is_refused() -> None:
     with pytest.raises(Refused, match="larger than 10 bytes"):
         asyncio.run(Bodies(most=10).read(arriving(bytes(6), bytes(6))))
+
+
+def test_a_token_may_have_any_letters(finished: Pipeline) -> None:
+    with served(finished.state, log=False, token="schlüssel") as client:
+        assert client.get("/model", headers={"Authorization": "Bearer schlüssel".encode()}).status_code == 200
+        assert client.get("/model", headers={"Authorization": "Bearer schlussel"}).status_code == 401
+
+
+def test_a_compressed_body_is_refused_and_not_taken_for_pixels(client: TestClient) -> None:
+    for coding in ("gzip", "deflate"):
+        response = client.post("/predict", content=bytes(784), headers={**RAW, "Content-Encoding": coding})
+        assert (response.status_code, response.json()["code"]) == (415, "unsupported")
+    assert client.post("/predict", content=bytes(784), headers={**RAW, "Content-Encoding": "identity"}).is_success
+
+
+def test_a_body_that_never_begins_is_not_waited_for_without_end() -> None:
+    async def ask() -> None:
+        async def never() -> dict[str, Any]:
+            await asyncio.sleep(60)
+            return {}
+
+        with pytest.raises(Refused, match=r"within 0\.1 s"):
+            await Bodies(longest_s=0.1).read(Request({"type": "http", "headers": []}, never))
+
+    asyncio.run(ask())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,8 @@ from served import RAW, served
 from starlette.testclient import TestClient
 
 from mnist_pipeline.production import load_production
+
+CSV = {"Content-Type": "text/csv"}
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +82,17 @@ def test_what_is_none_of_them_is_refused(client: TestClient, content: Any) -> No
 def test_csv_that_is_none(client: TestClient, csv: str) -> None:
     response = client.post("/invocations", content=csv, headers={"Content-Type": "text/csv"})
     assert response.status_code in (400, 422), response.json()
+
+
+def test_numbers_as_numpy_writes_them_are_no_header_and_no_row_is_a_comment(
+    client: TestClient, finished: Pipeline
+) -> None:
+    rows = finished.digits()["test"].images[:3].reshape(3, -1)
+    text = io.StringIO()
+    np.savetxt(text, rows, delimiter=",")
+    answer = client.post("/invocations", content=text.getvalue(), headers=CSV).json()
+    assert len(answer["predictions"]) == 3
+    below = ",".join(["-1", *["0"] * 783]) + "\n" + ",".join(["0"] * 784)
+    assert client.post("/invocations", content=below, headers=CSV).status_code == 422
+    hidden = ",".join(["0"] * 784) + "\n#" + ",".join(["0"] * 784)
+    assert client.post("/invocations", content=hidden, headers=CSV).status_code == 422

@@ -191,3 +191,13 @@ def test_the_row_of_an_answer_names_the_model_that_gave_it(pipeline: Pipeline) -
         answers.append(client.post("/predict", content=image, headers=RAW).json())
     kept = [(r["request_id"], r["model_version"], r["decision"]) for r in rows(pipeline.state / "prediction_log")]
     assert kept == [(each["request_id"], each["model_version"], each["decision"]) for each in answers]
+
+
+def test_after_a_quiet_time_rows_go_into_a_part_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = PredictionLog(DiskShelf(tmp_path))
+    log.add(predicted())
+    log.flush()
+    monkeypatch.setattr(prediction_log, "PART_S", 0.0)  # as if the night had passed
+    log.add(predicted(request="next morning"))
+    log.flush()
+    assert [pq.read_metadata(path).num_rows for path in tmp_path.rglob("*.parquet")] == [1, 1]

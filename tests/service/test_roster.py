@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,3 +227,63 @@ def test_models_in_s3_serve_too(s3_endpoint: str, pipeline: Pipeline, tmp_path: 
     from mnist_pipeline.storage.locations import shelf_at
 
     assert len(shelf_at(places(env)("prediction_log"), s3_endpoint).list("")) == 1
+
+
+def test_a_challenger_that_has_won_competes_with_itself_no_more(pipeline: Pipeline, other: str) -> None:
+    first = str(pipeline.store.production())
+    looked = Roster(pipeline.store, Told(), other)
+    looked.look()
+    assert looked.standing.challenger
+    deploy(pipeline.store, other)
+    looked.look()
+    assert looked.standing.challenger is None
+    deploy(pipeline.store, first, strategy="rollback")
+    looked.look()
+    assert looked.standing.challenger
+    assert looked.standing.challenger.decision == 3
+
+
+def test_a_challenger_of_other_classes_than_the_new_champion_stands_down(pipeline: Pipeline, other: str) -> None:
+    store = pipeline.store
+    card = store.card(other)
+    renamed = [f"class {name}" for name in card.class_names]
+    letters = pipeline.variant(lambda network: network.classifier.bias.add_(0.2), class_names=renamed)
+    looked = Roster(store, Told(), other)
+    looked.look()
+    deploy(store, letters)
+    looked.look()
+    assert looked.standing.challenger is None
+    assert looked.standing.refused_challenger
+    assert "other classes" in looked.standing.refused_challenger.reason
+
+
+def test_a_store_that_is_slow_delays_the_start_only_so_long(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roster, "FIRST_S", 0.1)
+    answers = threading.Event()
+
+    class Slow(Roster):
+        def look(self) -> None:
+            answers.wait(20)
+            super().look()
+
+    looked = Slow(pipeline.store, Told())
+    looked.start()
+    assert looked.standing.champion is None
+    answers.set()
+    wait("the model", lambda: looked.standing.champion, 10, every=0.05)
+    looked.stop()
+
+
+@pytest.mark.parametrize("facts", [{"preparation": "sepia"}, {"class_names": ["no", "yes"]}])
+def test_a_card_that_does_not_fit_its_model_is_refused_before_anyone_asks(
+    pipeline: Pipeline, facts: dict[str, object]
+) -> None:
+    first = str(pipeline.store.production())
+    odd = pipeline.variant(lambda network: network.classifier.bias.add_(0.2), **facts)
+    with served(pipeline.state, Told(), log=False) as client:
+        deploy(pipeline.store, odd)
+        refused = wait("a refusal", lambda: client.get("/v2/health/ready").json()["refused"], 5, every=0.05)
+        assert refused["version"] == odd
+        assert says(client, first, 1)

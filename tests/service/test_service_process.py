@@ -23,6 +23,9 @@ from pipelines import Pipeline, call
 from processes import Process, free_port
 from served import RAW, address, deploy, service
 
+from mnist_pipeline.service.__main__ import _listening
+from mnist_pipeline.service.settings import Settings
+
 QUIET = {"MNIST_PREDICTION_LOG": "off"}
 
 
@@ -239,3 +242,37 @@ def test_who_listens_for_everyone_without_a_token_is_warned(pipeline: Pipeline, 
         assert "set MNIST_SERVE_TOKEN" in process.tail()
     finally:
         process.end()
+
+
+def test_who_sends_too_much_can_read_why(running: Process) -> None:
+    """Most clients look for an answer only when they have sent all."""
+    url = address(running)
+    for chunked in (False, True):
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        body = (bytes(100_000) for _ in range(300)) if chunked else bytes(30_000_000)
+        connection.request("POST", "/predict", body, {"Content-Length": "30000000"} if not chunked else {})
+        assert connection.getresponse().status == 413
+        connection.close()
+
+
+def test_a_client_that_goes_while_it_sends_is_no_fault_of_the_service(running: Process) -> None:
+    url = address(running)
+    host, port = url.removeprefix("http://").split(":")
+    for path in ("/predict", "/feedback", "/v2/models/digit_classifier/infer"):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(head.encode() + b"{")
+            time.sleep(0.1)
+    assert once(url, bytes(784))[0] == 200
+    assert "Traceback" not in running.tail(1_000)
+
+
+def test_of_two_that_start_on_one_port_the_second_cannot() -> None:
+    """Also before the first answers: bound is not enough, and uvloop says nothing when it cannot listen."""
+    with _listening("127.0.0.1", 0) as first, pytest.raises(OSError, match="choose another MNIST_SERVE_PORT"):
+        _listening("127.0.0.1", first.getsockname()[1])
+
+
+def test_a_number_of_requests_has_an_end() -> None:
+    with pytest.raises(ValueError, match="MNIST_SERVE_AT_ONCE"):
+        Settings.of({"MNIST_SERVE_AT_ONCE": "inf"})
