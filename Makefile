@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STATE := $(CURDIR)/state
-run refresh tune dev datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
-run refresh tune dev datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
+run refresh tune dev serve datasets mlflow doctor: export DAGSTER_HOME ?= $(CURDIR)
+run refresh tune dev serve datasets mlflow doctor: export MNIST_PIPELINE_STATE ?= $(STATE)
 
 # make run DATASET=mnist DATA_DIR=~/mnist PRESET=accurate CONFIG='{"epochs": 3}'
 DATASET ?=
@@ -27,7 +27,7 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run refresh tune dev datasets mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run refresh tune dev serve datasets mlflow doctor rehearsal test test-all check format bench lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ tune: $(READY) ## Search better settings for a model, then a table (TARGET=, TRI
 
 dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 	$(BIN)/dagster dev --host 127.0.0.1 --port 3000
+
+serve: $(READY) ## The deployed model over HTTP, with a page to draw on: http://127.0.0.1:8000.
+	@$(BIN)/python -m mnist_pipeline.service
 
 datasets: $(READY) ## The CSV files that tables can be learned from, and the command for each.
 	@$(BIN)/python -m mnist_pipeline.datasets

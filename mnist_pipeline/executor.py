@@ -6,9 +6,6 @@ back a minute after the run's end. Without a daemon (`make run`, `dagster asset 
 next run would wait for ever.
 """
 
-import atexit
-import functools
-import gc
 import logging
 import os
 from collections.abc import Mapping
@@ -16,20 +13,10 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.process import collect_seldom
+
 IN_PROCESS = dg.in_process_executor
-COLLECT_AFTER = 20_000  # new objects; Python's 700 takes a tenth of the time of a short run
 log = logging.getLogger(__name__)
-
-
-@functools.cache
-def collect_seldom() -> None:
-    """Fewer garbage collections in this process, and none as it ends.
-
-    Each looks at the hundred thousands of objects that torch, pandas and Dagster are made of, which never become
-    garbage: 1 s of importing them, and 1.5 s of Python's exit.
-    """
-    gc.set_threshold(COLLECT_AFTER, 20, 100)
-    atexit.register(gc.freeze)
 
 
 def free_slots_of_the_dead(instance: dg.DagsterInstance) -> list[str]:

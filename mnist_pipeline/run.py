@@ -18,8 +18,9 @@ from typing import Any
 import dagster as dg
 
 from mnist_pipeline.environment import PROJECT, state_folder
-from mnist_pipeline.executor import collect_seldom, free_slots_of_the_dead
+from mnist_pipeline.executor import free_slots_of_the_dead
 from mnist_pipeline.ml.config import PRESETS
+from mnist_pipeline.process import collect_seldom
 from mnist_pipeline.refreshing.waves import cause
 
 SAMPLES = 200

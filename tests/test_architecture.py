@@ -27,7 +27,17 @@ LAYERS = (
         "store and what else is plain Python",
         {
             *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
-            *("environment", "storage", "inbox", "datasets", "experiments", "experiments.sender", "tracking", "alerts"),
+            *(
+                "environment",
+                "process",
+                "storage",
+                "inbox",
+                "datasets",
+                "experiments",
+                "experiments.sender",
+                "tracking",
+                "alerts",
+            ),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -46,7 +56,7 @@ DAGSTER_IS_KNOWN_TO = {
     *("refreshing", "refreshing.__main__", "notebook"),
 }
 READS_THE_ENVIRONMENT = {
-    *("environment", "resources", "definitions", "run", "doctor", "experiments.__main__"),
+    *("environment", "resources", "service", "definitions", "run", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
 BY_ITSELF = {

@@ -35,6 +35,9 @@ KINDS: dict[str, Kind] = {
     "production_refused": Kind(
         "error", "It serves on all the same. Read the evidence; roll back, train again, or lower the minimum again."
     ),
+    "not_served": Kind(
+        "error", "The service answers with the model before. Restore that version from a backup, or roll back."
+    ),
     "fallback_data": Kind(
         "warning",
         "The data set could not be had: set MNIST_DATA_DIR or mend the network, then materialize raw_mnist_data.",

@@ -38,6 +38,15 @@ class UnreadableImage(ValueError):
     """An image that can't be read; the message tells a person what is wrong with it and what to do."""
 
 
+class TooManyPixels(UnreadableImage):
+    """An image that is whole, as far as can be told, and too large to be decoded."""
+
+
+def is_image(data: bytes) -> bool:
+    """Whether the first bytes are those of a format that `decode` reads."""
+    return data.startswith(_MAGICS) or (data.startswith(b"RIFF") and data[8:12] == b"WEBP")
+
+
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Bytes of a PNG, JPEG, GIF, BMP, TIFF or WebP -> uint8 [height, width], as a person sees it on a white page.
 
@@ -60,7 +69,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     except UnreadableImage:
         raise
     except Image.DecompressionBombError as error:
-        raise UnreadableImage(f"the image is far over {max_pixels:,} pixels: scale it down") from error
+        raise TooManyPixels(f"the image is far over {max_pixels:,} pixels: scale it down") from error
     except Exception as error:  # Pillow raises whatever its parsers stumble over: SyntaxError, struct.error, …
         raise UnreadableImage(f"the {kind} file is damaged, or of a rare kind: save it anew as PNG") from error
 
@@ -88,7 +97,7 @@ def _beginning(data: bytes) -> str:
 def _check_size(image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if width * height > max_pixels or max(width, height) > MAX_SIDE:
-        raise UnreadableImage(
+        raise TooManyPixels(
             f"the image has {width:,} × {height:,} pixels; at most {max_pixels:,} in all and {MAX_SIDE:,} a side "
             "are read: scale it down"
         )
@@ -174,6 +183,7 @@ _MAGIC = (
     (b"BM", "BMP"),
     *((order, "TIFF") for order in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
 )
+_MAGICS = tuple(magic for magic, _ in _MAGIC)
 
 
 # --- pixels to grey ---

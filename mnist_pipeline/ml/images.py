@@ -65,7 +65,7 @@ def prepare_all(images: np.ndarray, preparation: Preparation = "ink") -> tuple[n
 
     Images that need nothing, which is what an array mostly holds, are found all at once, 100 times as fast.
     """
-    ready = _need_nothing(images, preparation)
+    ready = need_nothing(images, preparation)
     if ready.all():
         return images, ready
     each = [image if whole else prepare(image, preparation) for image, whole in zip(images, ready, strict=True)]
@@ -75,7 +75,7 @@ def prepare_all(images: np.ndarray, preparation: Preparation = "ink") -> tuple[n
     ], seen
 
 
-def _need_nothing(images: np.ndarray, preparation: Preparation) -> np.ndarray:
+def need_nothing(images: np.ndarray, preparation: Preparation) -> np.ndarray:
     """bool [N]: those that `prepare` would surely give back unchanged."""
     if images.shape[1:] != (SIDE, SIDE):
         return np.zeros(len(images), bool)

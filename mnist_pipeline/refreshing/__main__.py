@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import dagster as dg
 
-from mnist_pipeline.executor import collect_seldom
+from mnist_pipeline.process import collect_seldom
 from mnist_pipeline.refreshing.waves import refresh
 from mnist_pipeline.run import go_home
 

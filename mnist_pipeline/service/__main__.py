@@ -1,0 +1,93 @@
+"""`make serve`: the service, until it is told to stop. Then nothing new is taken, what is at work is answered."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import signal
+import socket
+import sys
+
+import uvicorn
+
+from mnist_pipeline.process import collect_seldom
+from mnist_pipeline.service.app import build
+from mnist_pipeline.service.settings import Settings, doors
+
+GRACE_S = 30  # that requests at work have, once it is told to stop
+LOOPBACK = ("127.", "localhost", "::1")
+log = logging.getLogger("mnist_pipeline.service")
+
+
+class Announcing(uvicorn.Server):
+    """Says where it listens, once it answers."""
+
+    def __init__(self, config: uvicorn.Config, address: str) -> None:
+        super().__init__(config)
+        self._address = address
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()  # what is there now stays: no collection has to look at it again
+        print(f"serving on {self._address}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit status 0 when it was told to stop, 2 for settings with which it cannot start."""
+    collect_seldom()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        settings = _settings(arguments)
+        taken = _listening(settings.host, settings.port)
+        app = build(settings, doors(settings))
+    except (ValueError, OSError) as error:
+        print(f"the service cannot start: {error}", file=sys.stderr)
+        return 2
+    if not settings.token and not settings.host.startswith(LOOPBACK):
+        log.warning("anyone who reaches %s may use this service: set MNIST_SERVE_TOKEN", settings.host)
+    host, port = taken.getsockname()[:2]
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_S,
+        http="httptools",
+        loop="uvloop",
+        ws="none",
+    )
+    # uvicorn stops in good order and then raises the signal once more, which would look as if it had been killed
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    Announcing(config, f"http://{f'[{host}]' if ':' in host else host}:{port}").run([taken])
+    return 0
+
+
+def _settings(arguments: list[str] | None) -> Settings:
+    from dataclasses import replace
+
+    settings = Settings.of()
+    parser = argparse.ArgumentParser("python -m mnist_pipeline.service", description=__doc__)
+    parser.add_argument("--host", default=settings.host, help="to listen on; MNIST_SERVE_HOST")
+    parser.add_argument("--port", type=int, default=settings.port, help="0: a free one; MNIST_SERVE_PORT")
+    options = parser.parse_args(arguments)
+    return replace(settings, host=options.host, port=options.port)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises OSError saying what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    taken = socket.socket(family)
+    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        taken.bind((host, port))
+    except (OSError, OverflowError) as error:
+        taken.close()
+        raise OSError(f"{host}:{port} cannot be listened on ({error}): choose another MNIST_SERVE_PORT") from error
+    return taken
+
+
+if __name__ == "__main__":
+    sys.exit(main())

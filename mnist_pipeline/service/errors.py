@@ -1,0 +1,46 @@
+"""How the service says no: one JSON shape, with a sentence for a person and a word for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic_core import to_json
+from starlette.responses import Response
+
+STATUS = {
+    "bad_request": 400,
+    "unauthorized": 401,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "timeout": 408,
+    "too_large": 413,
+    "unreadable": 422,
+    "failed": 500,
+    "busy": 503,
+    "no_model": 503,
+}
+"""Word -> HTTP status."""
+
+
+class Refused(Exception):
+    """A request that is not answered. code: a key of STATUS; the message tells what is wrong and what to do."""
+
+    def __init__(self, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code, self.headers = code, dict(headers or {})
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return STATUS[self.code]
+
+
+def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """As JSON, by pydantic's serializer, which is ten times as fast as Python's."""
+    return Response(to_json(content), status, headers, "application/json")
+
+
+def refusal(error: Refused, request_id: str) -> Response:
+    """The one shape of errors."""
+    content = {"error": str(error), "code": error.code, "request_id": request_id}
+    return json_response(content, error.status, error.headers)

@@ -1,0 +1,142 @@
+"""Around every request: its id, the token, the headers that every answer has, the shape of errors, what is counted."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mnist_pipeline.service.bodies import Bodies
+from mnist_pipeline.service.errors import STATUS, Refused, refusal
+from mnist_pipeline.service.metrics import Metrics
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+OPEN = ("/", "/ping", "/favicon.ico")  # for everyone, also where a token is needed; health and the page's files too
+OPEN_BELOW = ("/static/", "/v2/health/")
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_STATUS_WORD = {status: word for word, status in STATUS.items() if word not in ("no_model",)}
+log = logging.getLogger(__name__)
+
+SECURITY = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+]
+POLICY = (
+    b"default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    b"frame-ancestors 'none'"
+)
+
+
+class Guard:
+    """The outermost application. direct: requests of many, answered past the router, which takes half their time."""
+
+    def __init__(
+        self, app: ASGIApp, direct: dict[tuple[str, str], Endpoint], token: str, metrics: Metrics, bodies: Bodies
+    ) -> None:
+        self._app, self._direct, self._metrics, self._bodies = app, direct, metrics, bodies
+        self._token = f"Bearer {token}".encode() if token else b""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        scope["began"] = began = time.perf_counter()
+        request = Request(scope, receive)
+        scope["request_id"] = request_id = _request_id(request)
+        status = 0
+
+        async def finished(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = _headers(message["headers"], request_id)
+            await send(message)
+
+        try:
+            await self._answer(request, finished)
+        finally:
+            self._bodies.release(request)
+            if status:
+                self._metrics.answered(_path(scope["path"]), status, time.perf_counter() - began)
+
+    async def _answer(self, request: Request, send: Send) -> None:
+        scope, receive = request.scope, request.receive
+        try:
+            self._check(request)
+            endpoint = self._direct.get((scope["method"], scope["path"]))
+            if endpoint is None:
+                await self._app(scope, receive, send)
+                return
+            response = await endpoint(request)
+        except Refused as error:
+            response = refusal(error, scope["request_id"])
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    def _check(self, request: Request) -> None:
+        """Raises Refused where the token is missing or wrong."""
+        path = request.scope["path"]
+        if not self._token or path in OPEN or path.startswith(OPEN_BELOW):
+            return
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, self._token):
+            how = "send the header 'Authorization: Bearer <token>' with the token of this service"
+            raise Refused("unauthorized", how, {"WWW-Authenticate": "Bearer"})
+
+
+async def refused(request: Request, error: Exception) -> Response:
+    """A refusal from within the application."""
+    assert isinstance(error, Refused)
+    return refusal(error, request.scope["request_id"])
+
+
+async def no_such_page(request: Request, error: Exception) -> Response:
+    """What the router says, in our shape."""
+    assert isinstance(error, HTTPException)
+    code = _STATUS_WORD.get(error.status_code, "bad_request")
+    said = {"not_found": "there is nothing here: see /docs", "method_not_allowed": "not with this method: see /docs"}
+    response = refusal(Refused(code, said.get(code, str(error.detail)), error.headers), request.scope["request_id"])
+    response.status_code = error.status_code
+    return response
+
+
+async def failed(request: Request, error: Exception) -> Response:
+    """Our fault. The log has what happened; the answer has the id to look for."""
+    request_id = request.scope["request_id"]
+    log.error("request %s failed: %r", request_id, error)
+    return refusal(Refused("failed", "this is a fault of the service: its log says more, under the id"), request_id)
+
+
+def _request_id(request: Request) -> str:
+    """The caller's, where it is one that can be written anywhere."""
+    given = request.headers.get("x-request-id", "")
+    return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _headers(own: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
+    """Those that every answer has, unless the page has set its own."""
+    names = {name for name, _ in own}
+    every = [*SECURITY, (b"content-security-policy", POLICY), (b"x-request-id", request_id.encode())]
+    return [*own, *(each for each in every if each[0] not in names)]
+
+
+def _path(path: str) -> str:
+    """One of few, since each is counted by itself."""
+    if path in KNOWN:
+        return path
+    return "/v2" if path.startswith("/v2") else "/static" if path.startswith("/static") else "other"
+
+
+KNOWN = {"/", "/predict", "/feedback", "/model", "/metrics", "/docs", "/openapi.json", "/invocations", "/ping"}

@@ -1,0 +1,101 @@
+"""`POST /predict` and `POST /feedback`: the doors of this service's own."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mnist_pipeline.ml.decoding import UnreadableImage, decode
+from mnist_pipeline.service.answering import Answering, about, no_model
+from mnist_pipeline.service.bodies import Bodies
+from mnist_pipeline.service.errors import Refused, json_response
+from mnist_pipeline.service.feedback import Feedback
+from mnist_pipeline.service.guard import Endpoint
+from mnist_pipeline.service.reading import MAX_PIXELS, file_of, parsed, question
+from mnist_pipeline.storage.blobs import StoreUnavailable
+
+KEY = "x-routing-key"
+_SUFFIXES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpg"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"RIFF", "webp"))
+
+
+def routing_key(request: Request) -> str:
+    """What the share of the challenger is cut by: the same key is answered by the same model."""
+    return request.headers.get(KEY) or str(request.scope["request_id"])
+
+
+def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
+    """The endpoint of `POST /predict`."""
+
+    async def predict(request: Request) -> Response:
+        scope = request.scope
+        shown = scope["query_string"] == b"seen=true" or _flag(request, "seen")
+        asked = await question(await bodies.read(request), request.headers)
+        answer = await answering.answer(asked, "predict", scope["request_id"], routing_key(request))
+        each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
+        return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
+
+    return predict
+
+
+def _flag(request: Request, name: str) -> bool:
+    """Raises Refused for a value that is neither."""
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise Refused("bad_request", f"{name}={value[:50]!r}: it is true or false")
+    return value == "true"
+
+
+def feedback_with(answering: Answering, bodies: Bodies, kept: Feedback, pool: ThreadPoolExecutor) -> Endpoint:
+    """The endpoint of `POST /feedback`."""
+
+    async def feedback(request: Request) -> Response:
+        _check_origin(request)
+        given = _feedback(parsed(await bodies.read(request)))
+        image = file_of(given["image"])
+        champion = answering.roster.standing.champion
+        if champion is None:
+            raise no_model(answering.roster.standing)
+        if given["label"] not in champion.names:
+            raise Refused("unreadable", f"label: it is one of {', '.join(champion.names)}")
+        said = {"request_id": given.get("request_id", ""), "model_version": champion.card.name}
+        try:
+            await asyncio.get_running_loop().run_in_executor(pool, _keep, kept, image, given["label"], said)
+        except StoreUnavailable as error:
+            raise Refused("busy", "it could not be kept: the storage does not answer; try again later") from error
+        return json_response({"kept": True, "label": given["label"]}, 201)
+
+    return feedback
+
+
+def _keep(kept: Feedback, image: bytes, label: str, said: dict[str, str]) -> None:
+    """Only what can be read, and so trained on, is kept. Raises Refused, StoreUnavailable."""
+    try:
+        decode(image, max_pixels=MAX_PIXELS)
+    except UnreadableImage as error:
+        raise Refused("unreadable", f"image: {error}") from error
+    suffix = next((name for magic, name in _SUFFIXES if image.startswith(magic)), "tif")
+    kept.keep(image, suffix, label, **said)
+
+
+def _feedback(content: Any) -> dict[str, str]:
+    known = {"image", "label", "request_id"}
+    if not isinstance(content, dict) or not {"image", "label"} <= content.keys() <= known:
+        raise Refused("unreadable", 'feedback is {"image": "<base64>", "label": "7", "request_id": "…"}')
+    if not all(isinstance(value, str) for value in content.values()):
+        raise Refused("unreadable", "image, label and request_id are texts")
+    if len(content.get("request_id", "")) > 64:
+        raise Refused("unreadable", "request_id: it is at most 64 characters long")
+    return content
+
+
+def _check_origin(request: Request) -> None:
+    """Another site's page must not teach this model while its visitor has the service running. Raises Refused."""
+    origin = request.headers.get("origin")
+    if origin and origin.partition("://")[2] != request.headers.get("host"):
+        raise Refused("bad_request", "feedback is only taken from this service's own page, or from a program")
+    if not request.headers.get("content-type", "").startswith("application/json"):
+        raise Refused("bad_request", "feedback is JSON: send it with Content-Type: application/json")

@@ -1,0 +1,218 @@
+"""The prediction log: every prediction of the service as a row of Parquet, for drift, A/B reports and questions later.
+
+An answer never waits for it: rows go into a bounded buffer, and a thread writes them twice a second. The part being
+written is replaced whole each time, so a crash loses half a second; a part that is full or ten minutes old is left
+alone and another is begun. Where storage is too slow the buffer overflows, and what was dropped is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from hashlib import sha256
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+
+from mnist_pipeline.storage.blobs import StoreUnavailable
+from mnist_pipeline.storage.shelves import Shelf
+
+FLUSH_S = 0.5
+ROWS_A_PART = 20_000
+PART_S = 600.0
+MOST_WAITING = 100_000  # images whose rows wait to be written
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one request got. images: uint8 [N, 28, 28] as the network saw them; probabilities: float32 [N, classes].
+
+    role: champion, challenger or shadow, whose answers nobody got. at: seconds since 1970.
+    """
+
+    at: float
+    request_id: str
+    door: str
+    role: str
+    version: str
+    decision: int
+    names: list[str]
+    images: np.ndarray
+    probabilities: np.ndarray
+
+
+class NoLog:
+    """Where no predictions are kept."""
+
+    dropped = 0
+
+    def start(self) -> None:
+        """Nothing."""
+
+    def add(self, predicted: Predicted) -> None:
+        """Nothing."""
+
+    def stop(self) -> None:
+        """Nothing."""
+
+
+class PredictionLog:
+    """Parts under `<day>/<time>-<process>-<number>.parquet`. images: whether what the network saw is kept too."""
+
+    def __init__(self, shelf: Shelf, *, images: bool = False, most: int = MOST_WAITING) -> None:
+        self.dropped = 0
+        self._shelf, self._images, self._most = shelf, images, most
+        self._waiting: deque[Predicted] = deque()
+        self._count = 0
+        self._part, self._begun, self._rows, self._number = "", 0.0, 0, 0  # of the part that is being written
+        self._tables: list[Any] = []
+        self._dirty = False  # whether there are tables that are not written
+        self._process = uuid4().hex[:8]
+        self._lock, self._ends = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="prediction log", daemon=True)
+        self._failing = False
+
+    def start(self) -> None:
+        """Begin to write."""
+        import pyarrow.parquet  # noqa: F401  # here, and not in the first half second of answering
+
+        self._thread.start()
+
+    def add(self, predicted: Predicted) -> None:
+        """Never waits. What does not fit any more is dropped and counted."""
+        with self._lock:
+            if self._count + len(predicted.images) > self._most:
+                self.dropped += len(predicted.images)
+                return
+            self._count += len(predicted.images)
+            self._waiting.append(predicted)
+
+    def stop(self) -> None:
+        """Write what waits, then end."""
+        self._ends.set()
+        self._thread.join(timeout=30)
+
+    def flush(self) -> None:
+        """Write what waits. Raises StoreUnavailable; then it waits on."""
+        with self._lock:
+            some = list(self._waiting)
+        if some:
+            self._tables.append(table_of(some, images=self._images))
+            with self._lock:
+                for _ in some:
+                    self._waiting.popleft()
+            self._rows, self._dirty = self._rows + len(self._tables[-1]), True
+        if self._dirty:
+            self._put()
+
+    def _put(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self._part = self._part or self._next_part()
+        table = pa.concat_tables(self._tables, promote_options="default").combine_chunks()
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self._shelf.put(self._part, sink.getvalue().to_pybytes())
+        with self._lock:  # room for others only now: until it is written it is held in memory
+            self._count = sum(len(each.images) for each in self._waiting)
+        self._tables, self._dirty = [table], False
+        if self._rows >= ROWS_A_PART or time.monotonic() - self._begun >= PART_S:
+            self._part, self._tables, self._rows = "", [], 0
+
+    def _next_part(self) -> str:
+        self._number, self._begun = self._number + 1, time.monotonic()
+        now = datetime.now(timezone.utc)
+        return f"{now:%Y-%m-%d}/{now:%H%M%S}-{self._process}-{self._number:05}.parquet"
+
+    def _write_on(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._ends.wait(FLUSH_S)
+            try:
+                self.flush()
+                if self._failing:
+                    log.info("the prediction log can be written again")
+                self._failing = False
+            except StoreUnavailable as error:
+                if not self._failing:
+                    log.error("the prediction log cannot be written; its rows wait: %s", error)
+                self._failing = True
+            except Exception:  # the thread must not end: nothing would be kept any more
+                log.exception("writing the prediction log failed")
+
+
+def table_of(predicted: list[Predicted], *, images: bool) -> Any:
+    """A row an image. ink: the mean of its pixels, for drift; sha256: of its 784 bytes."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA}
+    for each in predicted:
+        count = len(each.images)
+        labels = each.probabilities.argmax(1)
+        pixels = np.ascontiguousarray(each.images).reshape(count, -1)
+        columns["time"] += [int(each.at * 1e6)] * count
+        columns["index"] += range(count)
+        for name, value in (
+            ("request_id", each.request_id),
+            ("door", each.door),
+            ("role", each.role),
+            ("model_version", each.version),
+            ("decision", each.decision),
+            ("class_names", each.names),
+        ):
+            columns[name] += [value] * count
+        columns["label"] += [each.names[i] for i in labels]
+        columns["confidence"] += each.probabilities.max(1).tolist()
+        columns["probabilities"] += each.probabilities.tolist()
+        columns["ink"] += pixels.mean(1).tolist()
+        columns["sha256"] += [sha256(row.tobytes()).hexdigest() for row in pixels]
+        columns["image"] += [row.tobytes() if images else None for row in pixels]
+    return pa.table({name: pa.array(columns[name], kind) for name, kind in _types().items()})
+
+
+SCHEMA = {
+    "time": "when it was answered",
+    "request_id": "which request",
+    "index": "which of its images",
+    "door": "predict, infer, or invocations",
+    "role": "champion, challenger or shadow",
+    "model_version": "who answered",
+    "decision": "the newest at that time",
+    "label": "the answer",
+    "confidence": "its probability",
+    "probabilities": "of every class",
+    "class_names": "the classes in that order",
+    "ink": "mean of the pixels the network saw, 0 to 255",
+    "sha256": "of those pixels",
+    "image": "those pixels, where MNIST_KEEP_IMAGES=yes",
+}
+"""Column -> what it says."""
+
+
+def _types() -> dict[str, Any]:
+    import pyarrow as pa
+
+    text = pa.dictionary(pa.int32(), pa.string())
+    return {
+        "time": pa.timestamp("us", tz="UTC"),
+        "request_id": pa.string(),
+        "index": pa.int32(),
+        "door": text,
+        "role": text,
+        "model_version": text,
+        "decision": pa.int64(),
+        "label": text,
+        "confidence": pa.float32(),
+        "probabilities": pa.list_(pa.float32()),
+        "class_names": pa.list_(pa.string()),
+        "ink": pa.float32(),
+        "sha256": pa.string(),
+        "image": pa.binary(),
+    }

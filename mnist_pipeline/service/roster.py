@@ -1,0 +1,237 @@
+"""Which models serve: the champion, as the newest decision says, and a challenger where one is named.
+
+A thread looks at the ledger. What it finds is loaded, verified, warmed up and only then put in place, in one
+assignment, so that a request sees either the old or the new one. Whatever fails, the old one serves on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mnist_pipeline.alerts.doors import Alerter, AlertsUndelivered
+from mnist_pipeline.alerts.kinds import alert
+from mnist_pipeline.ledger import CorruptLedger, Decision
+from mnist_pipeline.ml.digits import SIDE, Preparation, preparation_named
+from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
+from mnist_pipeline.storage.blobs import BlobMissing, StoreUnavailable
+from mnist_pipeline.store import Card, CorruptVersion, ModelStore, UnknownVersion
+
+LOOK_S = 0.5  # between two looks at the ledger; a decision is to serve within 2 s
+WHOLE_LOOK = 60  # looks after which the ledger is listed, and not only asked for the next number
+AGAIN_S = 10.0  # before what was refused is tried again: a file may have been restored, an alert may get out
+WARM_UP = (1, 2, 8, 16)  # images a run; the first run of a size is slower
+THREADS = 1  # of one run: others would wait for each other, and for the event loop
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A verified model that answers. role: champion or challenger; decision: the number that holds now."""
+
+    role: str
+    card: Card
+    predictor: Predictor
+    decision: int
+
+    @property
+    def names(self) -> list[str]:
+        """Of the classes."""
+        return self.card.class_names
+
+    @property
+    def preparation(self) -> Preparation:
+        """How images are made 28×28 for it."""
+        return preparation_named(self.card.preparation)
+
+
+@dataclass(frozen=True)
+class NotServed:
+    """What was decided on and cannot serve. decision: 0 for a challenger."""
+
+    decision: int
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Everything that a request needs to know, at one moment."""
+
+    champion: Serving | None = None
+    decision: Decision | None = None
+    challenger: Serving | None = None
+    refused: NotServed | None = None
+    refused_challenger: NotServed | None = None
+
+
+class Unlike(ValueError):
+    """A challenger that cannot compete with the champion."""
+
+
+class Roster:
+    """Looks after `standing`, which anyone may read at any time.
+
+    challenger: a version; "" for none. tell: where an alert goes when a model is refused.
+    """
+
+    def __init__(self, store: ModelStore, alerter: Alerter, challenger: str = "", look_s: float = LOOK_S) -> None:
+        self.standing = Standing()
+        self.reached = True  # whether the store could be read at the last look
+        self._store, self._alerter, self._named, self._look_s = store, alerter, challenger, look_s
+        self._looks, self._again = 0, 0.0
+        self._untold: list[NotServed] = []
+        self._ends = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="roster", daemon=True)
+
+    def start(self) -> None:
+        """Look once, so that who is ready is ready; then go on in a thread."""
+        self.look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._ends.set()
+        self._thread.join(timeout=5)
+
+    def look(self) -> None:
+        """One look. Raises nothing: what is wrong is kept in `standing`, logged and told."""
+        try:
+            if self._is_something_new():
+                self._follow()
+            self._load_challenger()
+            self._note_reached(None)
+        except StoreUnavailable as error:
+            self._note_reached(error)
+        self._tell()
+
+    def _watch(self) -> None:
+        while not self._ends.wait(self._look_s):
+            try:
+                self.look()
+            except Exception:  # the thread must not end: nobody would notice new decisions any more
+                log.exception("looking for a new decision failed; it is tried again")
+
+    def _is_something_new(self) -> bool:
+        """Asks for the next number only, most of the time: listing a ledger in S3 costs ten times as much."""
+        self._looks += 1
+        refused, decision = self.standing.refused, self.standing.decision
+        if not (refused or decision) or self._looks % WHOLE_LOOK == 0 or (refused and time.monotonic() >= self._again):
+            return True
+        known = refused.decision if refused else decision.number if decision else 0
+        try:
+            self._store.ledger.read(known + 1)
+        except BlobMissing:
+            return False
+        except CorruptLedger:
+            pass  # it is there, and told by whoever reads it next
+        return True
+
+    def _follow(self) -> None:
+        standing = self.standing
+        try:
+            decision = self._store.current()
+        except CorruptLedger as error:
+            return self._refuse(max(self._store.ledger.numbers(), default=0), "", error)
+        if decision is None or decision.serves is None:
+            self.standing = replace(standing, champion=None, decision=None, refused=None)
+            return None
+        held = standing.champion
+        if held and standing.decision and _same_model(standing.decision, decision):
+            self._serve(replace(held, decision=decision.number), decision)
+            return None
+        try:
+            card, files = self._store.load_decided(decision)
+            self._serve(Serving("champion", card, warmed(Predictor.load(files, THREADS)), decision.number), decision)
+        except StoreUnavailable:
+            raise
+        except Exception as error:  # whatever is wrong with it: it does not serve
+            return self._refuse(decision.number, decision.serves, error)
+        log.info("decision %d: %s serves", decision.number, decision.serves)
+        return None
+
+    def _serve(self, champion: Serving, decision: Decision) -> None:
+        challenger = self.standing.challenger
+        self.standing = replace(
+            self.standing,
+            champion=champion,
+            decision=decision,
+            challenger=challenger and replace(challenger, decision=decision.number),
+            refused=None,
+        )
+
+    def _refuse(self, number: int, version: str, error: Exception) -> None:
+        refused = NotServed(number, version, _reason(error))
+        self._again = time.monotonic() + AGAIN_S
+        if refused != self.standing.refused:
+            self._untold.append(refused)
+            log.error("decision %d is not served: %s", number, refused.reason)
+        self.standing = replace(self.standing, refused=refused)
+
+    def _load_challenger(self) -> None:
+        standing, name = self.standing, self._named
+        waits = standing.refused_challenger and time.monotonic() < self._again
+        if not name or standing.challenger or waits or not standing.champion:
+            return
+        try:
+            card = self._store.card(name)
+            predictor = warmed(Predictor.load(self._store.load(name), THREADS))
+            if card.class_names != standing.champion.names:
+                raise Unlike(f"it knows other classes than {standing.champion.card.name}, so they cannot compete")
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            refused = NotServed(0, name, _reason(error))
+            self._again = time.monotonic() + AGAIN_S
+            if refused != standing.refused_challenger:
+                self._untold.append(refused)
+                log.error("the challenger %s is not served: %s", name, refused.reason)
+            self.standing = replace(standing, refused_challenger=refused)
+            return
+        challenger = Serving("challenger", card, predictor, standing.champion.decision)
+        self.standing = replace(standing, challenger=challenger, refused_challenger=None)
+
+    def _note_reached(self, error: StoreUnavailable | None) -> None:
+        if error and self.reached:
+            log.error("the model store cannot be read; what serves serves on: %s", error)
+        if not error and not self.reached:
+            log.info("the model store can be read again")
+        self.reached = error is None
+
+    def _tell(self) -> None:
+        """Alerts that did not get out are sent at the next look."""
+        while self._untold:
+            refused, serves = self._untold[0], self.standing.champion
+            what = f"decision {refused.decision}" if refused.decision else "the challenger"
+            cause = f"{refused.version}: {refused.reason}. {serves.card.name if serves else 'Nothing'} serves on."
+            identity = f"service/{refused.decision}/{refused.version}"
+            try:
+                self._alerter.send([alert(identity, "not_served", f"The service does not serve {what}", cause)])
+            except AlertsUndelivered as error:
+                log.error("an alert did not get out, it is sent again: %s", error)
+                return
+            self._untold.pop(0)
+
+
+def _reason(error: Exception) -> str:
+    """What clients may read. Errors of ours are written for people and name no path; of others only the kind is."""
+    if isinstance(error, CorruptLedger | CorruptVersion | UnknownVersion | WrongAnswers | Unlike):
+        return str(error)
+    log.error("the model cannot be loaded", exc_info=error)
+    return f"it cannot be loaded ({type(error).__name__}); the service's log says more"
+
+
+def _same_model(held: Decision, newest: Decision) -> bool:
+    return (held.serves, held.card_digest) == (newest.serves, newest.card_digest)
+
+
+def warmed(predictor: Predictor) -> Predictor:
+    """After the first run of each size, which takes longer than all others."""
+    for count in WARM_UP:
+        predictor.predict(np.zeros((count, SIDE, SIDE), np.uint8))
+    return predictor
