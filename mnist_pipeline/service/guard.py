@@ -72,18 +72,17 @@ class Guard:
 
     async def _answer(self, request: Request, send: Send) -> None:
         scope, receive = request.scope, request.receive
+        endpoint = self._direct.get((scope["method"], scope["path"]))
         try:
             self._check(request)
-            endpoint = self._direct.get((scope["method"], scope["path"]))
-            if endpoint is None:
-                await self._app(scope, receive, send)
-                return
-            response = await endpoint(request)
+            response = await endpoint(request) if endpoint else None
         except Refused as error:
             response = refusal(error, scope["request_id"])
         except ClientDisconnect:
             return
-        await response(scope, receive, send)
+        except Exception as error:
+            response = await failed(request, error)
+        await (response or self._app)(scope, receive, send)
 
     def _check(self, request: Request) -> None:
         """Raises Refused where the token is missing or wrong."""
@@ -115,7 +114,7 @@ async def no_such_page(request: Request, error: Exception) -> Response:
 async def failed(request: Request, error: Exception) -> Response:
     """Our fault. The log has what happened; the answer has the id to look for."""
     request_id = request.scope["request_id"]
-    log.error("request %s failed: %r", request_id, error)
+    log.error("request %s failed", request_id, exc_info=error)
     return refusal(Refused("failed", "this is a fault of the service: its log says more, under the id"), request_id)
 
 

@@ -87,6 +87,8 @@ def _csv(body: bytes) -> np.ndarray:
     """A row an image, 784 whole numbers each, a header row or none. Raises Refused."""
     lines = body.decode("utf-8", "replace").strip().splitlines()
     header = bool(lines) and not lines[0].replace(",", "").replace(" ", "").replace(".", "").isdecimal()
+    if not lines[header:]:
+        raise Refused("unreadable", "the CSV has no rows of numbers")
     try:
         rows = np.loadtxt(io.StringIO("\n".join(lines[header:])), delimiter=",", ndmin=2)
     except ValueError as error:

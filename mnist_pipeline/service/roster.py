@@ -121,7 +121,12 @@ class Roster:
         """Asks for the next number only, most of the time: listing a ledger in S3 costs ten times as much."""
         self._looks += 1
         refused, decision = self.standing.refused, self.standing.decision
-        if not (refused or decision) or self._looks % WHOLE_LOOK == 0 or (refused and time.monotonic() >= self._again):
+        if (
+            not self.reached
+            or not (refused or decision)
+            or self._looks % WHOLE_LOOK == 0
+            or (refused and time.monotonic() >= self._again)
+        ):
             return True
         known = refused.decision if refused else decision.number if decision else 0
         try:
@@ -138,8 +143,13 @@ class Roster:
             decision = self._store.current()
         except CorruptLedger as error:
             return self._refuse(max(self._store.ledger.numbers(), default=0), "", error)
+        if decision is None and standing.decision:  # a ledger only grows: a disk is gone, or a bucket is another
+            was = standing.decision.number
+            raise StoreUnavailable(
+                f"the ledger is empty, though it had decision {was}: is the right disk or bucket there?"
+            )
         if decision is None or decision.serves is None:
-            self.standing = replace(standing, champion=None, decision=None, refused=None)
+            self.standing = replace(standing, champion=None, decision=decision, refused=None)
             return None
         held = standing.champion
         if held and standing.decision and _same_model(standing.decision, decision):

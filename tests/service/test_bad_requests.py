@@ -1,0 +1,169 @@
+"""What is wrong with a request is said in one shape, with a sentence that a person understands, and never as 5xx."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pipelines import Pipeline
+from served import RAW, served
+from starlette.testclient import TestClient
+
+JSON = {"Content-Type": "application/json"}
+ROWS = [[0] * 28 for _ in range(28)]
+
+
+@pytest.fixture(scope="module")
+def client(first_run: tuple[Pipeline, object]) -> Iterator[TestClient]:
+    with served(first_run[0].state, log=False) as found:
+        yield found
+
+
+def refusal(response: Any, status: int, code: str) -> str:
+    """The sentence of an error in the one shape."""
+    content = response.json()
+    assert (response.status_code, content.get("code")) == (status, code), content
+    assert content.keys() == {"error", "code", "request_id"}
+    assert response.headers["x-request-id"] == content["request_id"]
+    assert "Traceback" not in content["error"]
+    assert "mnist_pipeline/" not in content["error"]
+    return str(content["error"])
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG that is whole, states these sides and has next to no pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+def test_too_large_a_body_is_refused_before_it_is_taken_in(client: TestClient) -> None:
+    said = refusal(client.post("/predict", content=bytes(10_000_001)), 413, "too_large")
+    assert "10,000,000 bytes" in said
+
+
+def test_too_large_a_body_without_a_length_is_refused_too(client: TestClient) -> None:
+    def parts() -> Iterator[bytes]:
+        for _ in range(11):
+            yield bytes(1_000_000)
+
+    refusal(client.post("/predict", content=parts()), 413, "too_large")
+
+
+@pytest.mark.parametrize(("width", "height"), [(13_000, 13_000), (100_000, 10), (4_001, 4_000)])
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(client: TestClient, width: int, height: int) -> None:
+    said = refusal(client.post("/predict", content=header_of_png(width, height)), 413, "too_large")
+    assert "scale it down" in said
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code", "word"),
+    [
+        ("", 400, "bad_request", "no valid JSON"),
+        ("{", 400, "bad_request", "no valid JSON"),
+        ('{"pixels": NaN}', 400, "bad_request", "no valid JSON"),
+        ('{"pixels": [1e999]}', 422, "unreadable", "0 (black) to 255"),
+        ("[]", 422, "unreadable", "has to be"),
+        ("{}", 422, "unreadable", "has to be"),
+        ("null", 422, "unreadable", "has to be"),
+        ('{"pixel": []}', 422, "unreadable", "has to be"),
+        ('{"pixels": [], "image": ""}', 422, "unreadable", "has to be"),
+        ('{"pixels": []}', 422, "unreadable", "numbers from 0 to 255"),
+        ('{"pixels": {}}', 422, "unreadable", "numbers from 0 to 255"),
+        ('{"pixels": "7"}', 422, "unreadable", "numbers from 0 to 255"),
+        ('{"image": ""}', 422, "unreadable", "empty"),
+        ('{"image": "?"}', 422, "unreadable", "base64"),
+        ('{"image": 7}', 422, "unreadable", "base64"),
+        ('{"images": []}', 422, "unreadable", "1 to 10,000"),
+        ('{"images": {}}', 422, "unreadable", "has to be"),
+        ('{"images": [{"image": "aGVsbG8="}]}', 422, "unreadable", "image 1: not a PNG"),
+    ],
+)
+def test_json_that_is_no_question(client: TestClient, body: str, status: int, code: str, word: str) -> None:
+    assert word in refusal(client.post("/predict", content=body, headers=JSON), status, code)
+
+
+def changed(value: Any) -> list[list[Any]]:
+    return [[value, *ROWS[0][1:]], *ROWS[1:]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "word"),
+    [
+        (changed(-1), "0 (black) to 255"),
+        (changed(256), "0 (black) to 255"),
+        (changed(0.5), "whole numbers"),
+        (changed("0"), "numbers from 0 to 255"),
+        (changed(None), "numbers from 0 to 255"),
+        (changed([0]), "rows"),
+        (changed(10**30), "numbers from 0 to 255"),
+        ([[True] * 28] * 28, "numbers from 0 to 255"),
+        (ROWS[:27], "28 rows of 28"),
+        ([row[:27] for row in ROWS], "28 rows of 28"),
+        ([*ROWS[:27], ROWS[0] * 2], "equally long"),
+        ([0] * 783, "28 rows of 28"),
+        ([ROWS], "28 rows of 28"),
+    ],
+)
+def test_pixels_that_are_none(client: TestClient, pixels: Any, word: str) -> None:
+    said = refusal(client.post("/predict", content=json.dumps({"pixels": pixels}), headers=JSON), 422, "unreadable")
+    assert word in said
+
+
+def test_more_than_ten_thousand_images_are_refused(client: TestClient) -> None:
+    body = bytes(784 * 10_001)
+    refusal(client.post("/predict", content=body, headers=RAW), 413, "too_large")
+    tiny = json.dumps({"images": [{"image": ""}] * 10_001})
+    assert "10,001" in refusal(client.post("/predict", content=tiny, headers=JSON), 422, "unreadable")
+
+
+def damaged() -> dict[str, bytes]:
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(100, dtype=np.uint8), (100, 1))).save(buffer, "PNG")
+    png = buffer.getvalue()
+    return {
+        "cut short": png[:-20],
+        "half": png[: len(png) // 2],
+        "a bit": png[:60] + bytes([png[60] ^ 1]) + png[61:],
+        "text": b"seven",
+        "zip": b"PK\3\4" + bytes(100),
+        "header only": png[:8],
+    }
+
+
+@pytest.mark.parametrize("name", damaged())
+def test_files_that_cannot_be_read(client: TestClient, name: str) -> None:
+    refusal(client.post("/predict", content=damaged()[name]), 422, "unreadable")
+
+
+def test_of_several_files_the_damaged_one_is_named(client: TestClient) -> None:
+    files = [("f", ("a.png", header_of_png(1, 1))), ("f", ("b.png", b"seven"))]
+    assert "image " in refusal(client.post("/predict", files=files), 422, "unreadable")
+
+
+@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
+def test_a_form_that_is_none(client: TestClient, kind: str) -> None:
+    refusal(client.post("/predict", content=b"hello", headers={"Content-Type": kind}), 400, "bad_request")
+
+
+def test_an_empty_body(client: TestClient) -> None:
+    assert "empty" in refusal(client.post("/predict"), 400, "bad_request")
+
+
+def test_what_is_not_there(client: TestClient) -> None:
+    refusal(client.get("/nothing"), 404, "not_found")
+    refusal(client.get("/predict"), 405, "method_not_allowed")
+    refusal(client.get("/static/../settings.py"), 404, "not_found")
+    refusal(client.get("/static/%2e%2e/settings.py"), 404, "not_found")
