@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
 
-import swagger_ui_bundle
+import fastapi_swagger
 from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
@@ -32,7 +32,7 @@ from mnist_pipeline.service.settings import Doors, Settings
 from mnist_pipeline.service.showing import model_with
 
 STATIC = Path(__file__).parent / "static"
-SWAGGER = Path(swagger_ui_bundle.__file__).parent / "vendor"
+SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
 THREADS = 2  # for photos, large requests and the shadow
 DOCS_POLICY = (
     "default-src 'self'; img-src 'self' data:; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from mnist_pipeline.storage.blobs import BadKey, check_part
 from mnist_pipeline.storage.sealed import now
 from mnist_pipeline.storage.shelves import Shelf
-
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]|^[^A-Za-z0-9]|\.(?=\.)")  # for a name in the store: T-shirt/top, say
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,17 @@ class Feedback:
 
         Raises StoreUnavailable.
         """
-        digest, folder = sha256(image).hexdigest()[:20], _UNFIT.sub("_", label)
+        digest, folder = sha256(image).hexdigest()[:20], _folder(label)
         name = f"images/{folder}/{digest}.{suffix}"
         self.shelf.put(name, image)
         record = {"label": label, "image": name, "time": now(), **about}
         self.shelf.put(f"records/{digest}-{folder}.json", json.dumps(record, allow_nan=False).encode())
         return name
+
+
+def _folder(label: str) -> str:
+    """The name of a class as the name of a folder, changed only where a store would not take it: T-shirt/top, say."""
+    try:
+        return check_part(label)
+    except BadKey:
+        return "class-" + re.sub(r"[^A-Za-z0-9_-]", "-", label)[:100]
