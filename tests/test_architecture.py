@@ -26,18 +26,9 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *("acquire", "changes", "ledger", "model_versions", "nights", "production", "samples", "store", "studies"),
-            *(
-                "environment",
-                "process",
-                "storage",
-                "inbox",
-                "datasets",
-                "experiments",
-                "experiments.sender",
-                "tracking",
-                "alerts",
-            ),
+            *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
+            *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
+            *("experiments", "experiments.sender", "tracking", "alerts"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -47,7 +38,10 @@ LAYERS = (
     ("definitions", {"definitions"}),
     (
         "ways in",
-        {"run", "refreshing.__main__", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"},
+        {
+            *("run", "refreshing.__main__", "notebook", "tune", "doctor", "datasets.__main__", "experiments.__main__"),
+            *("cli", "__main__"),
+        },
     ),
 )
 DAGSTER_IS_KNOWN_TO = {

@@ -1,7 +1,5 @@
 """Deciding what serves: every decision, also one not to deploy, is recorded in the ledger of the store."""
 
-import getpass
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +11,8 @@ from mnist_pipeline.assets.causes import follows_only
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice
 from mnist_pipeline.code_versions import code_version
-from mnist_pipeline.ledger import Decision, Strategy, served_before, withdrawn_by
+from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, record
+from mnist_pipeline.ledger import Decision, Strategy, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Comparison, Verdict
 from mnist_pipeline.resources import Models, Tracking
@@ -47,25 +46,10 @@ class DeploymentRefused(dg.DagsterError):
     """What was asked for cannot be decided; nothing was recorded."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """What is decided on. before: the newest decision. request: the same at every attempt."""
-
-    store: ModelStore
-    before: Decision | None
-    config: DeploymentConfig
-    request: str
-
-    @property
-    def serving(self) -> str | None:
-        """The version in production."""
-        return self.before.serves if self.before else None
-
-
 @dg.asset(
     group_name="deployment",
     kinds={"python"},
-    code_version=code_version("ml/gate.py", "assets/deployment.py"),
+    code_version=code_version("ml/gate.py", "deciding.py", "assets/deployment.py"),
     automation_condition=KEPT_UP_TO_DATE,
     freshness_policy=DECIDED_LATELY,
     metadata=follows_only("model_evaluation"),  # a rollback must not be undone because code has changed
@@ -84,11 +68,11 @@ def production_digit_classifier(
     with retried(lambda: context.retry_number):
         store = models.open()
         before = store.current()  # first: whoever decides after this moment wins, an earlier attempt of ours too
-        case = Case(store, before, config, _request(context, config, digit_classifier, model_evaluation))
+        case = Case.after(store, before, _request(context, config, digit_classifier, model_evaluation))
         earlier = store.ledger.deployed_for(case.request)
         if earlier:
-            _check_it_holds(case, earlier)
-        decision = earlier or _decide(case, digit_classifier, model_evaluation, processed_mnist_data)
+            _check_it_holds(case, config, earlier)
+        decision = earlier or _decide(case, config, digit_classifier, model_evaluation, processed_mnist_data)
     serves = before.serves if earlier and before else decision.serves
     context.log.info(f"decision {decision.number}{', made before' if earlier else ''}: {decision.reason}")
     with tracking.open(context) as tracker:
@@ -102,10 +86,14 @@ def production_digit_classifier(
     )
 
 
-def _decide(case: Case, candidate: str, report_key: str, data: DigitData) -> Decision:
-    if case.config.strategy == "quality":
-        return _by_quality(case, candidate, report_key, data)
-    return _by_hand(case, candidate)
+def _decide(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
+    if config.strategy == "quality":
+        return _by_quality(case, config, candidate, report_key, data)
+    try:
+        choice = by_hand(case, config.strategy.value, config.version, config.reason, newest=candidate)
+    except DecisionRefused as error:
+        raise DeploymentRefused(str(error)) from error
+    return record(case, choice)
 
 
 def _request(context: dg.AssetExecutionContext, config: DeploymentConfig, candidate: str, report: str) -> str:
@@ -122,21 +110,21 @@ def _request(context: dg.AssetExecutionContext, config: DeploymentConfig, candid
     return f"{(run and run.root_run_id) or run_id}/{sha256(canonical(asked))[:16]}"
 
 
-def _check_it_holds(case: Case, earlier: Decision) -> None:
+def _check_it_holds(case: Case, config: DeploymentConfig, earlier: Decision) -> None:
     """A run that changes nothing must not look as if it had: raises DeploymentRefused where production has changed."""
-    if case.config.strategy != "quality" and case.before and case.serving != earlier.serves:
+    if config.strategy != "quality" and case.serving != earlier.serves:
         raise DeploymentRefused(
-            f"decision {earlier.number} was made by this request already, and since decision {case.before.number} "
+            f"decision {earlier.number} was made by this request already, and since decision {case.expected} "
             f"production serves {case.serving}. Nothing was decided: {ONCE}"
         )
 
 
-def _by_quality(case: Case, candidate: str, report_key: str, data: DigitData) -> Decision:
+def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
     """The gate: evidence of this model on this data, minimums exceeded, not worse than production beyond noise."""
     from mnist_pipeline.ml.gate import check_evidence, judge
     from mnist_pipeline.ml.metrics import scalars
 
-    store, config = case.store, case.config
+    store = case.store
     report = store.report(report_key)
     check_evidence(report, store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
@@ -148,7 +136,7 @@ def _by_quality(case: Case, candidate: str, report_key: str, data: DigitData) ->
         why = f"not deployed: decision {rollback.number} rolled back from it ({rollback.reason}); only manual or force"
         verdict = Verdict(False, f"{why} can bring it back", verdict.evidence)
     evidence = {**verdict.evidence, "report": report_key}
-    return _record(case, candidate, verdict.reason, evidence, deploy=verdict.deploy)
+    return record(case, Choice("quality", candidate, verdict.reason), evidence, deploy=verdict.deploy)
 
 
 def _against(store: ModelStore, serving: str | None, candidate: str, data: DigitData) -> tuple[Comparison | None, str]:
@@ -166,50 +154,6 @@ def _against(store: ModelStore, serving: str | None, candidate: str, data: Digit
         return None, f"production could not be compared, for it is damaged: {error}"
     newest = Predictor.load(store.load(candidate)).predict(data["test"].images).labels
     return compare(data["test"].labels, newest, production), ""
-
-
-def _by_hand(case: Case, newest: str) -> Decision:
-    """manual, force and rollback: past the gate, but never past the digests."""
-    store, config = case.store, case.config
-    if config.strategy == "manual":
-        chosen, reason = config.version, config.reason or "chosen by hand"
-        if not chosen:
-            raise DeploymentRefused(f"manual needs `version`; the store has: {', '.join(store.versions())}")
-    elif config.strategy == "force":
-        chosen, reason = config.version or newest, config.reason
-        if not reason.strip():
-            raise DeploymentRefused("force goes past the gate, so it needs a `reason`, which is kept in the ledger")
-    else:
-        chosen = config.version or before_that(store.decisions())
-        reason = config.reason or f"rolled back from {case.serving or 'nothing'}"
-    return _record(case, chosen, reason, {}, deploy=True)
-
-
-def before_that(decisions: list[Decision]) -> str:
-    """The version that served before the present one was deployed. Raises DeploymentRefused if none did."""
-    before = served_before(decisions)
-    if before is None:
-        raise DeploymentRefused("there is nothing to roll back to: at most one version has ever served")
-    return before
-
-
-def _record(case: Case, candidate: str, reason: str, evidence: dict[str, Any], *, deploy: bool) -> Decision:
-    """Write it down. What is to serve must be whole and must give the answers that it was stored with."""
-    from mnist_pipeline.ml.predictor import Predictor
-
-    if deploy:
-        Predictor.load(case.store.load(candidate))
-    return case.store.decide(
-        serves=candidate if deploy else case.serving,
-        strategy=case.config.strategy.value,
-        outcome="deployed" if deploy else "kept",
-        candidate=candidate,
-        reason=reason,
-        evidence=evidence,
-        actor=getpass.getuser(),
-        expected=case.before.number if case.before else 0,
-        request=case.request,
-    )
 
 
 def _shown(decision: Decision) -> dict[str, Any]:

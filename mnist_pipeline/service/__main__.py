@@ -53,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         log_level="warning",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here goes by the caller's address
         timeout_graceful_shutdown=GRACE_S,
         http="httptools",
         loop="uvloop",

@@ -10,18 +10,11 @@ from typing import Any
 import dagster as dg
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pipelines import BARELY, Pipeline, flip_a_bit, metadata
 
-from mnist_pipeline.assets.deployment import (
-    DeploymentConfig,
-    DeploymentRefused,
-    before_that,
-    production_digit_classifier,
-)
+from mnist_pipeline.assets.deployment import DeploymentConfig, DeploymentRefused, production_digit_classifier
 from mnist_pipeline.assets.evaluation import model_evaluation
-from mnist_pipeline.ledger import Decision, Strategy
+from mnist_pipeline.ledger import Decision
 from mnist_pipeline.ml.artifacts import WEIGHTS
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import WrongEvidence
@@ -292,33 +285,6 @@ def test_with_one_deployment_there_is_nothing_to_roll_back_to(pipeline: Pipeline
     with pytest.raises(DeploymentRefused, match="nothing to roll back to"):
         decide(pipeline, strategy="rollback")
     assert decisions(pipeline) == 1
-
-
-def recorded(number: int, serves: str, strategy: Strategy, outcome: Any) -> Decision:
-    return Decision(number, serves, "", strategy, outcome, serves, "because", {}, "somebody", "", "")
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.lists(st.sampled_from(["a", "b", "c", "rollback", "keep"]), max_size=30))
-def test_rollbacks_undo_deployments_one_by_one(steps: list[str]) -> None:
-    """Against the plain model: a pile of versions; deploying puts one on top, rolling back takes one off."""
-    pile: list[str] = []
-    history: list[Decision] = []
-    for step in steps:
-        if step == "keep":
-            if pile:
-                history.append(recorded(len(history) + 1, pile[-1], "quality", "kept"))
-        elif step != "rollback":
-            history.append(recorded(len(history) + 1, step, "manual", "deployed"))
-            if not pile or pile[-1] != step:
-                pile.append(step)
-        elif len(pile) < 2:
-            with pytest.raises(DeploymentRefused):
-                before_that(history)
-        else:
-            pile.pop()
-            assert before_that(history) == pile[-1]
-            history.append(recorded(len(history) + 1, pile[-1], "rollback", "deployed"))
 
 
 # --- races and damage ---

@@ -1,0 +1,1 @@
+"""The command line `mnist-pipeline`: predicting, deciding and looking, without Dagster."""

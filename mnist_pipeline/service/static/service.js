@@ -1,0 +1,84 @@
+// What the page asks the service, and the token that it asks with. Not here: when it is asked, what is shown.
+
+const TOKEN = "service-token";
+const PATIENCE = 20_000; // ms until a request counts as lost
+const WHO = `page-${Math.random().toString(36).slice(2)}`; // one model answers all of a drawing, where two share
+let token = kept();
+
+/** Why there is no answer; `message` is for a person, `code` is the service's, or "unreachable". */
+export class Problem extends Error {
+  constructor(code, message, retryAfter = 0) {
+    super(message);
+    this.code = code;
+    this.retryAfter = retryAfter; // seconds; 0 where the service did not say
+  }
+}
+
+/** The answer about one image, with `roundTrip` in ms. `image`: a Blob, sent as it is. Throws Problem. */
+export async function predict(image) {
+  const start = performance.now();
+  // The type is stated, since JSON and multipart are read otherwise, and a dropped file may be anything.
+  const type = image.type.startsWith("image/") ? image.type : "image/x-unknown";
+  const answer = await call("predict?seen=true", { method: "POST", body: image, headers: { "Content-Type": type, "X-Routing-Key": WHO } });
+  return { ...answer, roundTrip: performance.now() - start };
+}
+
+/** Have an image kept with what it shows. Throws Problem. */
+export async function teach(image, label, requestId) {
+  const body = JSON.stringify({ image: await base64(image), label, request_id: requestId });
+  return call("feedback", { method: "POST", body, headers: { "Content-Type": "application/json" } });
+}
+
+/** What serves now. Throws Problem. */
+export function model() {
+  return call("model");
+}
+
+/** Send this token from now on, in this tab. */
+export function useToken(given) {
+  token = given;
+  try {
+    sessionStorage.setItem(TOKEN, given);
+  } catch {
+    // Storage is blocked in this browser: the token is asked for again after a reload.
+  }
+}
+
+export function hasToken() {
+  return Boolean(token);
+}
+
+function kept() {
+  try {
+    return sessionStorage.getItem(TOKEN);
+  } catch {
+    return null; // blocked, as above
+  }
+}
+
+async function call(path, options = {}) {
+  const headers = new Headers(options.headers);
+  if (token) headers.set("Authorization", `Bearer ${token}`);
+  const response = await reach(path, { ...options, headers });
+  const said = await response.json().catch(() => ({}));
+  if (response.ok) return said;
+  const text = said.error ?? `The service answered ${response.status} and did not say why. Try again.`;
+  throw new Problem(said.code ?? "unknown", text, Number(response.headers.get("Retry-After")) || 0);
+}
+
+async function reach(path, options) {
+  try {
+    return await fetch(path, { ...options, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+  } catch {
+    throw new Problem("unreachable", "The service does not answer. See whether it still runs.");
+  }
+}
+
+function base64(blob) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.onerror = () => reject(new Problem("unreadable", "The file can no longer be read. Choose it again."));
+    reader.readAsDataURL(blob);
+  });
+}
