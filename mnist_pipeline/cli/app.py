@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from mnist_pipeline.cli import decisions, predicting, versions
 from mnist_pipeline.cli.faults import told
+from mnist_pipeline.process import read_dotenv
 
 CODES = (
     "Exit codes: 0 done, 1 something looked at is not as it should be, 2 wrong usage or settings, 3 no model in "
@@ -78,6 +79,7 @@ app.command(epilog=DOCTOR_EXAMPLES, **SHORT)(doctor)
 
 def main() -> None:
     """The entry point. Names of files may hold bytes that no encoding knows: they are shown, not stumbled over."""
+    read_dotenv()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     app.rich_markup_mode = "rich" if sys.stdout.isatty() else None  # help without frames in a pipe

@@ -11,7 +11,7 @@ import sys
 
 import uvicorn
 
-from mnist_pipeline.process import collect_seldom
+from mnist_pipeline.process import collect_seldom, read_dotenv
 from mnist_pipeline.service.app import build
 from mnist_pipeline.service.settings import Settings, doors
 
@@ -37,6 +37,7 @@ class Announcing(uvicorn.Server):
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when it was told to stop, 2 for settings with which it cannot start."""
     collect_seldom()
+    read_dotenv()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = _settings(arguments)

@@ -88,7 +88,7 @@ def _doors(
         "/predict",
         response_model=documents.One | documents.Many,
         responses=documents.FAULTS,
-        openapi_extra={**documents.PREDICT, "parameters": [documents.SEEN, documents.KEY]},
+        openapi_extra={**documents.PREDICT, "parameters": [documents.SEEN, documents.DRAFT, documents.KEY]},
         summary="What digit is on one image, or on several",
     )(predict)
     app.post(

@@ -174,6 +174,11 @@ SEEN = {
     "schema": {"type": "boolean", "default": False},
     "description": "also answer the 28×28 pixels that the network saw",
 }
+DRAFT = {
+    **SEEN,
+    "name": "draft",
+    "description": "this is on its way to what will be asked: the prediction log says so, and reports leave it out",
+}
 KEY = {
     "name": "X-Routing-Key",
     "in": "header",

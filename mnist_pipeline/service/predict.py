@@ -32,21 +32,25 @@ def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
 
     async def predict(request: Request) -> Response:
         scope = request.scope
-        shown = scope["query_string"] == b"seen=true" or _flag(request, "seen")
+        shown, draft = _flags(request) if scope["query_string"] else (False, False)
         asked = await question(await bodies.read(request), request.headers)
-        answer = await answering.answer(asked, "predict", scope["request_id"], routing_key(request))
+        answer = await answering.answer(
+            asked, "draft" if draft else "predict", scope["request_id"], routing_key(request)
+        )
         each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
         return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
 
     return predict
 
 
-def _flag(request: Request, name: str) -> bool:
-    """Raises Refused for a value that is neither."""
-    value = request.query_params.get(name, "false")
-    if value not in ("true", "false"):
-        raise Refused("bad_request", f"{name}={value[:50]!r}: it is true or false")
-    return value == "true"
+def _flags(request: Request) -> tuple[bool, bool]:
+    """seen: whether to answer what the network saw; draft: whether this is on its way to what will be asked, as a
+    drawing is while the pen is down. Raises Refused for a value that is neither true nor false."""
+    seen, draft = (request.query_params.get(name, "false") for name in ("seen", "draft"))
+    for name, value in (("seen", seen), ("draft", draft)):
+        if value not in ("true", "false"):
+            raise Refused("bad_request", f"{name}={value[:50]!r}: it is true or false")
+    return seen == "true", draft == "true"
 
 
 def feedback_with(answering: Answering, bodies: Bodies, kept: Feedback, pool: ThreadPoolExecutor) -> Endpoint:

@@ -205,7 +205,7 @@ SCHEMA = {
     "time": "when it was answered",
     "request_id": "which request",
     "index": "which of its images",
-    "door": "predict, infer, or invocations",
+    "door": "predict, draft (a drawing while the pen is down), infer, or invocations",
     "role": "champion, challenger or shadow",
     "model_version": "who answered",
     "decision": "the newest at that time",

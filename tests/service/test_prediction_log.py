@@ -69,6 +69,15 @@ def test_every_door_leaves_a_row_and_images_only_where_wanted(pipeline: Pipeline
     assert len(found) == 6  # where there was no digit, nothing was predicted
 
 
+def test_what_was_on_its_way_only_is_told_apart(pipeline: Pipeline) -> None:
+    image = pipeline.digits()["test"].images[0].tobytes()
+    with served(pipeline.state) as client:
+        for query in ("", "?draft=true", "?seen=true&draft=false"):
+            assert client.post(f"/predict{query}", content=image, headers=RAW).status_code == 200
+        assert client.post("/predict?draft=1", content=image, headers=RAW).status_code == 400
+    assert [row["door"] for row in rows(pipeline.state / "prediction_log")] == ["predict", "draft", "predict"]
+
+
 def test_it_can_be_switched_off(pipeline: Pipeline) -> None:
     with served(pipeline.state, log=False) as client:
         client.post("/predict", content=pipeline.digits()["test"].images[0].tobytes(), headers=RAW)

@@ -70,11 +70,11 @@ export class Asker {
   async #predict(image) {
     const known = this.redrawn.get(image) ?? (image.size > MOST_BYTES ? await this.#redraw(image) : image);
     try {
-      return { image: known, answer: await predict(known) };
+      return { image: known, answer: await predict(known, this.pad.drawing) };
     } catch (problem) {
       const other = REDRAW_FOR.includes(problem.code) && known === this.pad.photo ? await this.#redraw(image) : image;
       if (other === image) throw problem;
-      return { image: other, answer: await predict(other) };
+      return { image: other, answer: await predict(other, false) };
     }
   }
 

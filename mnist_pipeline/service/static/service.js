@@ -14,12 +14,13 @@ export class Problem extends Error {
   }
 }
 
-/** The answer about one image, with `roundTrip` in ms. `image`: a Blob, sent as it is. Throws Problem. */
-export async function predict(image) {
+/** The answer about one image, with `roundTrip` in ms. `image`: a Blob, sent as it is. `draft`: whether the pen is
+ *  still at work, so that reports about what people ask can leave it out. Throws Problem. */
+export async function predict(image, draft) {
   const start = performance.now();
   // The type is stated, since JSON and multipart are read otherwise, and a dropped file may be anything.
   const type = image.type.startsWith("image/") ? image.type : "image/x-unknown";
-  const answer = await call("predict?seen=true", { method: "POST", body: image, headers: { "Content-Type": type, "X-Routing-Key": WHO } });
+  const answer = await call(`predict?seen=true${draft ? "&draft=true" : ""}`, { method: "POST", body: image, headers: { "Content-Type": type, "X-Routing-Key": WHO } });
   return { ...answer, roundTrip: performance.now() - start };
 }
 
