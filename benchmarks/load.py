@@ -26,7 +26,7 @@ def post(path: str, kind: str, body: bytes) -> bytes:
 
 
 def loop_for(rate: float) -> asyncio.AbstractEventLoop:
-    """uvloop costs a third; but it sleeps whole milliseconds, as epoll does, and select as long as it is told."""
+    """uvloop is cheaper, but it sleeps whole milliseconds, as epoll does; select sleeps as long as it is told."""
     if rate:
         return asyncio.SelectorEventLoop(selectors.SelectSelector())
     import uvloop
