@@ -121,3 +121,11 @@ def number(
             f"{variable}={text!r}: it is {f'{low:g} to {high:g}' if high < math.inf else f'{low:g} or more'}"
         )
     return value
+
+
+def whole(env: Mapping[str, str], variable: str, default: int, unit: str = "", *, low: int = 0, high: int) -> int:
+    """A whole number from `low` to `high`. Raises ValueError naming the variable."""
+    value = number(env, variable, default, unit, low=low, high=high)
+    if value != int(value):
+        raise ValueError(f"{variable}={env[variable]!r}: it is a whole number")
+    return int(value)

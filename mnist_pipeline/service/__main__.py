@@ -15,6 +15,7 @@ from mnist_pipeline.process import collect_seldom, read_dotenv
 from mnist_pipeline.service.app import build
 from mnist_pipeline.service.settings import Settings, doors
 
+MOST_CONNECTIONS = 1_000  # above it 503 from the server itself: descriptors must not run out
 GRACE_S = 30  # that requests at work have, once it is told to stop
 LOOPBACK = ("127.", "localhost", "::1")
 log = logging.getLogger("mnist_pipeline.service")
@@ -53,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
         app,
         log_level="warning",
         access_log=False,
+        limit_concurrency=MOST_CONNECTIONS,
         server_header=False,
         proxy_headers=False,  # nothing here goes by the caller's address
         timeout_graceful_shutdown=GRACE_S,
@@ -88,7 +90,9 @@ def _listening(host: str, port: int) -> socket.socket:
         taken.listen()  # here, for uvloop says nothing where another process has begun to listen since
     except (OSError, OverflowError) as error:
         taken.close()
-        raise OSError(f"{host}:{port} cannot be listened on ({error}): choose another MNIST_SERVE_PORT") from error
+        raise OSError(
+            f"{host}:{port} cannot be listened on ({error}): choose another MNIST_SERVE_PORT or MNIST_SERVE_HOST"
+        ) from error
     return taken
 
 

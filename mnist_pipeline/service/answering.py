@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, TypeVar
 
 import numpy as np
+from starlette.responses import Response
 
 from mnist_pipeline.ml.digits import Preparation
 from mnist_pipeline.ml.predictor import Predictions
+from mnist_pipeline.service.answers import Answer
 from mnist_pipeline.service.batching import LARGE, Batcher
 from mnist_pipeline.service.errors import Refused
 from mnist_pipeline.service.metrics import Metrics
@@ -26,7 +27,6 @@ from mnist_pipeline.service.reading import Question, Seen, needs_no_work, seen
 from mnist_pipeline.service.roster import Roster, Serving, Standing
 
 NO_MODEL = "no model is in production: run `make run`, or deploy a version with `mnist-pipeline deploy`; it is noticed"
-NO_DIGIT = "there is no digit on the image that the model could look at"
 log = logging.getLogger(__name__)
 RETRY = {"Retry-After": "1"}
 LARGE_BODY = 65_536  # bytes from which a body is read in a thread: a millisecond and more
@@ -34,38 +34,6 @@ AT_A_TIME = 16  # images that are drawn anew before another request has its turn
 LONGEST_S = 30.0  # that the images of one request may take
 Result = TypeVar("Result")
 MOST_SHADOWS = 64  # images that wait for a challenger in the shadow
-
-
-@dataclass(frozen=True)
-class Answer:
-    """probabilities: float32 [M, classes], of the digits among what was asked."""
-
-    by: Serving
-    seen: Seen
-    probabilities: np.ndarray
-
-    def of_each(self, *, shown: bool = False) -> list[dict[str, Any]]:
-        """What is answered to each image; where there is no digit, that and nothing else."""
-        found = iter(zip(self.probabilities.tolist(), self.seen.images, strict=True))
-        return [self._one(*next(found), shown=shown) if there else _nothing() for there in self.seen.is_digit]
-
-    def labels(self) -> list[str | None]:
-        """Of each image; None where there is no digit."""
-        best = iter(self.probabilities.argmax(1).tolist())
-        return [self.by.names[next(best)] if there else None for there in self.seen.is_digit]
-
-    def _one(self, row: list[float], image: np.ndarray, *, shown: bool) -> dict[str, Any]:
-        best = max(row)
-        found: dict[str, Any] = {
-            "label": self.by.names[row.index(best)],
-            "confidence": best,
-            "probabilities": dict(zip(self.by.names, row, strict=True)),
-        }
-        return {**found, "seen": image.tolist()} if shown else found
-
-
-def _nothing() -> dict[str, Any]:
-    return {"label": None, "confidence": None, "probabilities": None, "reason": NO_DIGIT}
 
 
 class Answering:
@@ -89,8 +57,7 @@ class Answering:
 
     async def answer(self, asked: Question, door: str, request_id: str, key: str, version: str = "") -> Answer:
         """key: what decides who answers; version: who has to, "" for anyone. Raises Refused."""
-        if self.at_work >= self.at_once:
-            raise Refused("busy", f"{self.at_once} requests are at work already: try again in a second", RETRY)
+        self._check_room()
         self.at_work += 1
         try:
             return await self._answer(asked, door, request_id, key, version)
@@ -110,10 +77,20 @@ class Answering:
         return answer
 
     async def read(self, body: bytes, reading: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """What a body asks for. 10 MB of JSON take a second, which others do not wait for."""
+        """What a body asks for. 10 MB of JSON take a second, which others do not wait for. Raises Refused, where too
+        many are at work before it is looked at."""
+        self._check_room()
         if len(body) < LARGE_BODY:
             return await reading()
         return await self._aside(True, lambda: asyncio.run(reading()))
+
+    async def respond(self, answer: Answer, response: Callable[[], Response]) -> Response:
+        """The response, made in a thread where it is about many images."""
+        return await self._aside(len(answer.seen.is_digit) >= LARGE, response)
+
+    def _check_room(self) -> None:
+        if self.at_work >= self.at_once:
+            raise Refused("busy", f"{self.at_once} requests are at work already: try again in a second", RETRY)
 
     async def _drawn(self, asked: Question, preparation: Preparation) -> Seen:
         """A photo may take a second. A few at a time, so that of many requests with photos none waits for all of
@@ -194,14 +171,3 @@ def no_model(standing: Standing) -> Refused:
     refused = standing.refused
     why = f"decision {refused.decision} cannot be served ({refused.reason})" if refused else NO_MODEL
     return Refused("no_model", why, RETRY)
-
-
-def about(answer: Answer, request_id: str, began: float) -> Mapping[str, Any]:
-    """What every answer says about itself. began: by `time.perf_counter`."""
-    return {
-        "model_version": answer.by.card.name,
-        "decision": answer.by.decision,
-        "served_by": answer.by.role,
-        "request_id": request_id,
-        "milliseconds": round(1e3 * (time.perf_counter() - began), 3),
-    }

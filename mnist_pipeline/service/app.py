@@ -23,7 +23,7 @@ from mnist_pipeline.service.batching import Batcher
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused
 from mnist_pipeline.service.guard import Endpoint, Guard, failed, gone, no_such_page, refused
-from mnist_pipeline.service.invocations import invocations_with, ping_with
+from mnist_pipeline.service.invocations import invocations_with, ping_with, told_version
 from mnist_pipeline.service.metrics import Metrics
 from mnist_pipeline.service.open_inference import MODEL, Protocol
 from mnist_pipeline.service.predict import feedback_with, predict_with
@@ -58,7 +58,7 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
             yield
         finally:
             roster.stop()
-            pool.shutdown()
+            pool.shutdown(cancel_futures=True)  # what is left runs in the shadow
             doors.log.stop()
 
     app = FastAPI(
@@ -68,6 +68,7 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
         lifespan=serving,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(HTTPException, no_such_page)
@@ -107,7 +108,9 @@ def _doors(
         openapi_extra=documents.INVOCATIONS,
         summary="The same in MLflow's and SageMaker's dialect",
     )(invocations)
-    app.get("/ping", responses=documents.FAULTS, summary="200 while a model answers")(ping_with(answering))
+    for path in ("/ping", "/health"):
+        app.get(path, responses=documents.FAULTS, summary="200 while a model answers")(ping_with(answering))
+    app.get("/version", summary="Of this service", response_class=PlainTextResponse)(told_version)
     return {("POST", "/predict"): predict, ("POST", "/invocations"): invocations}
 
 

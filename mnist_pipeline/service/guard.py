@@ -19,7 +19,13 @@ from mnist_pipeline.service.errors import STATUS, Refused, refusal
 from mnist_pipeline.service.metrics import Metrics
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-OPEN = ("/", "/ping", "/favicon.ico")  # for everyone, also where a token is needed; health and the page's files too
+OPEN = (
+    "/",
+    "/ping",
+    "/health",
+    "/version",
+    "/favicon.ico",
+)  # for everyone, also where a token is needed; health and the page's files too
 OPEN_BELOW = ("/static/", "/v2/health/")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_WORD = {status: word for word, status in STATUS.items() if word not in ("no_model",)}
@@ -51,6 +57,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "HEAD":  # the server leaves the body out
+            scope = {**scope, "method": "GET"}
         scope["began"] = began = time.perf_counter()
         request = Request(scope, receive)
         scope["request_id"] = request_id = _request_id(request)
@@ -143,4 +151,16 @@ def _path(path: str) -> str:
     return "/v2" if path.startswith("/v2") else "/static" if path.startswith("/static") else "other"
 
 
-KNOWN = {"/", "/predict", "/feedback", "/model", "/metrics", "/docs", "/openapi.json", "/invocations", "/ping"}
+KNOWN = {
+    "/",
+    "/predict",
+    "/feedback",
+    "/model",
+    "/metrics",
+    "/docs",
+    "/openapi.json",
+    "/invocations",
+    "/ping",
+    "/health",
+    "/version",
+}

@@ -1,4 +1,4 @@
-"""MLflow's and SageMaker's dialect: `POST /invocations` and `GET /ping`, over the same predictor.
+"""MLflow's and SageMaker's dialect: `POST /invocations`, `GET /ping`, `/health`, `/version`.
 
 Taken are `inputs` and `instances` (tensors), `dataframe_split` and `dataframe_records` (a column a pixel), CSV, and
 image files as they are. The answer is `{"predictions": […]}`, one object an image.
@@ -7,6 +7,7 @@ image files as they are. The answer is `{"predictions": […]}`, one object an i
 from __future__ import annotations
 
 import io
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mnist_pipeline.ml.digits import SIDE
-from mnist_pipeline.service.answering import Answering, about, no_model
+from mnist_pipeline.service.answering import Answering, no_model
+from mnist_pipeline.service.answers import about
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.guard import Endpoint
@@ -32,7 +34,10 @@ def invocations_with(answering: Answering, bodies: Bodies) -> Endpoint:
         asked = await answering.read(body, lambda: _question(body, request))
         id = request.scope["request_id"]
         answer = await answering.answer(asked, "invocations", id, routing_key(request))
-        return json_response({"predictions": answer.of_each(), **about(answer, id, request.scope["began"])})
+        began = request.scope["began"]
+        return await answering.respond(
+            answer, lambda: json_response({"predictions": answer.of_each(), **about(answer, id, began)})
+        )
 
     return invocations
 
@@ -47,6 +52,11 @@ def ping_with(answering: Answering) -> Endpoint:
         return json_response({"status": "healthy"})
 
     return ping
+
+
+async def told_version(request: Request) -> Response:
+    """`GET /version`, which MLflow's server tells too."""
+    return Response(version("mnist-pipeline"), media_type="text/plain")
 
 
 async def _question(body: bytes, request: Request) -> Question:

@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mnist_pipeline.ml.digits import SIDE
-from mnist_pipeline.service.answering import Answer, Answering, named, no_model
+from mnist_pipeline.service.answering import Answering, named, no_model
+from mnist_pipeline.service.answers import Answer
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.predict import routing_key

@@ -9,13 +9,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mnist_pipeline.ml.decoding import UnreadableImage, decode
-from mnist_pipeline.service.answering import Answering, about, no_model
+from mnist_pipeline.service.answering import Answering, no_model
+from mnist_pipeline.service.answers import about
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.feedback import Feedback
 from mnist_pipeline.service.guard import Endpoint
-from mnist_pipeline.service.reading import MAX_PIXELS, file_of, parsed, question
+from mnist_pipeline.service.reading import decoded, file_of, parsed, question
 from mnist_pipeline.storage.blobs import StoreUnavailable
 
 KEY = "x-routing-key"
@@ -37,8 +37,12 @@ def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
         asked = await answering.read(body, lambda: question(body, request.headers))
         door = "draft" if draft else "predict"
         answer = await answering.answer(asked, door, scope["request_id"], routing_key(request))
-        each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
-        return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
+
+        def response() -> Response:
+            each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
+            return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
+
+        return await answering.respond(answer, response)
 
     return predict
 
@@ -77,10 +81,7 @@ def feedback_with(answering: Answering, bodies: Bodies, kept: Feedback, pool: Th
 
 def _keep(kept: Feedback, image: bytes, label: str, said: dict[str, str]) -> None:
     """Only what can be read, and so trained on, is kept. Raises Refused, StoreUnavailable."""
-    try:
-        decode(image, max_pixels=MAX_PIXELS)
-    except UnreadableImage as error:
-        raise Refused("unreadable", f"image: {error}") from error
+    decoded(image, "image: ")
     suffix = next((name for magic, name in _SUFFIXES if image.startswith(magic)), "tif")
     kept.keep(image, suffix, label, **said)
 

@@ -134,7 +134,7 @@ def needs_no_work(asked: Question, preparation: Preparation) -> Seen | None:
     """
     if not all(isinstance(each, np.ndarray) or _is_tiny(each) for each in asked.given):
         return None
-    plain = [_decoded(each, "") if isinstance(each, bytes) else each for each in asked.given]
+    plain = [decoded(each, "") if isinstance(each, bytes) else each for each in asked.given]
     images = plain[0][None] if len(plain) == 1 else np.stack(plain)
     ready = need_nothing(images, preparation)
     return Seen(images, ready) if ready.all() else None
@@ -158,10 +158,11 @@ def seen(asked: Question, preparation: Preparation, first: int, end: int) -> See
 
 
 def _drawn(given: Given, preparation: Preparation, where: str) -> np.ndarray | None:
-    return prepare(_decoded(given, where) if isinstance(given, bytes) else given, preparation)
+    return prepare(decoded(given, where) if isinstance(given, bytes) else given, preparation)
 
 
-def _decoded(data: bytes, where: str) -> np.ndarray:
+def decoded(data: bytes, where: str) -> np.ndarray:
+    """An image file as grey pixels. Raises Refused."""
     try:
         return decode(data, max_pixels=MAX_PIXELS)
     except TooManyPixels as error:

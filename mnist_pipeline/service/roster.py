@@ -14,18 +14,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mnist_pipeline.alerts.doors import Alerter, AlertsUndelivered
+from mnist_pipeline.alerts.doors import Alerter
 from mnist_pipeline.alerts.kinds import alert
 from mnist_pipeline.ledger import CorruptLedger, Decision
 from mnist_pipeline.ml.digits import SIDE, Preparation, preparation_named
 from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
+from mnist_pipeline.service.telling import Telling
 from mnist_pipeline.storage.blobs import BlobMissing, StoreUnavailable
 from mnist_pipeline.store import Card, CorruptVersion, ModelStore, UnknownVersion
 
 FIRST_S = 10.0  # that the service waits for the first look before it answers
 LOOK_S = 0.5  # between two looks at the ledger; a decision is to serve within 2 s
 WHOLE_LOOK = 60  # looks after which the ledger is listed, and not only asked for the next number
-AGAIN_S = 10.0  # before what was refused is tried again: a file may have been restored, an alert may get out
+AGAIN_S = 10.0  # before what was refused is tried again: a file may have been restored
 WARM_UP = (1, 2, 8, 16)  # images a run; the first run of a size is slower
 THREADS = 1  # of one run: others would wait for each other, and for the event loop
 
@@ -79,27 +80,29 @@ class Unlike(ValueError):
 class Roster:
     """Looks after `standing`, which anyone may read at any time.
 
-    challenger: a version; "" for none. tell: where an alert goes when a model is refused.
+    challenger: a version; "" for none. alerter: where it is told when a model is refused.
     """
 
     def __init__(self, store: ModelStore, alerter: Alerter, challenger: str = "", look_s: float = LOOK_S) -> None:
         self.standing = Standing()
         self.reached = True  # whether the store could be read at the last look
-        self._store, self._alerter, self._named, self._look_s = store, alerter, challenger, look_s
-        self._looks, self._again = 0, 0.0
-        self._untold: list[NotServed] = []
+        self._store, self._named, self._look_s = store, challenger, look_s
+        self._looks, self._again, self._challenger_again = 0, 0.0, 0.0
+        self._telling = Telling(alerter)
         self._ends, self._looked = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="roster", daemon=True)
 
     def start(self) -> None:
         """Begin to look, and wait for the first look, so that who is ready is ready; not for a store that is slow."""
+        self._telling.start()
         self._thread.start()
         self._looked.wait(FIRST_S)
 
     def stop(self) -> None:
-        """End the thread."""
+        """End both threads."""
         self._ends.set()
         self._thread.join(timeout=5)
+        self._telling.stop()
 
     def look(self) -> None:
         """One look. Raises nothing: what is wrong is kept in `standing`, logged and told."""
@@ -110,7 +113,6 @@ class Roster:
             self._note_reached(None)
         except StoreUnavailable as error:
             self._note_reached(error)
-        self._tell()
 
     def _watch(self) -> None:
         ended = False
@@ -186,32 +188,34 @@ class Roster:
         refused = NotServed(number, version, _reason(error))
         self._again = time.monotonic() + AGAIN_S
         if refused != self.standing.refused:
-            self._untold.append(refused)
-            log.error("decision %d is not served: %s", number, refused.reason)
+            self._tell(refused, f"decision {number}")
         self.standing = replace(self.standing, refused=refused)
 
     def _load_challenger(self) -> None:
         standing, name = self.standing, self._named
-        waits = standing.refused_challenger and time.monotonic() < self._again
+        waits = standing.refused_challenger and time.monotonic() < self._challenger_again
         if not name or standing.challenger or waits or not standing.champion or standing.champion.card.name == name:
             return
         try:
-            card = self._store.card(name)
-            predictor = _able(card, self._store.load(name))
-            if card.class_names != standing.champion.names:
-                raise Unlike(f"it knows other classes than {standing.champion.card.name}, so they cannot compete")
+            challenger = self._challenger(name, standing.champion)
         except StoreUnavailable:
             raise
         except Exception as error:
             refused = NotServed(0, name, _reason(error))
-            self._again = time.monotonic() + AGAIN_S
+            self._challenger_again = time.monotonic() + AGAIN_S
             if refused != standing.refused_challenger:
-                self._untold.append(refused)
-                log.error("the challenger %s is not served: %s", name, refused.reason)
+                self._tell(refused, "the challenger")
             self.standing = replace(standing, refused_challenger=refused)
             return
-        challenger = Serving("challenger", card, predictor, standing.champion.decision)
         self.standing = replace(standing, challenger=challenger, refused_challenger=None)
+
+    def _challenger(self, name: str, champion: Serving) -> Serving:
+        """Raises Unlike and others."""
+        card = self._store.card(name)
+        predictor = _able(card, self._store.load(name))
+        if card.class_names != champion.names:
+            raise Unlike(f"it knows other classes than {champion.card.name}, so they cannot compete")
+        return Serving("challenger", card, predictor, champion.decision)
 
     def _note_reached(self, error: StoreUnavailable | None) -> None:
         if error and self.reached:
@@ -220,19 +224,12 @@ class Roster:
             log.info("the model store can be read again")
         self.reached = error is None
 
-    def _tell(self) -> None:
-        """Alerts that did not get out are sent at the next look."""
-        while self._untold:
-            refused, serves = self._untold[0], self.standing.champion
-            what = f"decision {refused.decision}" if refused.decision else "the challenger"
-            cause = f"{refused.version}: {refused.reason}. {serves.card.name if serves else 'Nothing'} serves on."
-            identity = f"service/{refused.decision}/{refused.version}"
-            try:
-                self._alerter.send([alert(identity, "not_served", f"The service does not serve {what}", cause)])
-            except AlertsUndelivered as error:
-                log.error("an alert did not get out, it is sent again: %s", error)
-                return
-            self._untold.pop(0)
+    def _tell(self, refused: NotServed, what: str) -> None:
+        champion = self.standing.champion
+        log.error("%s is not served: %s", what, refused.reason)
+        cause = f"{refused.version}: {refused.reason}. {champion.card.name if champion else 'Nothing'} serves on."
+        identity = f"service/{refused.decision}/{refused.version}"
+        self._telling.tell(alert(identity, "not_served", f"The service does not serve {what}", cause))
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mnist_pipeline.alerts.doors import Alerter, LogAlerter, slack_door
 from mnist_pipeline.alerts.redaction import Redaction
-from mnist_pipeline.environment import model_store, number, one_of, places
+from mnist_pipeline.environment import model_store, number, one_of, places, whole
 from mnist_pipeline.service.feedback import Feedback
 from mnist_pipeline.service.prediction_log import NoLog, PredictionLog
 from mnist_pipeline.storage.locations import shelf_at
@@ -41,10 +41,10 @@ class Settings:
         """Raises ValueError naming the variable that is wrong."""
         return cls(
             host=env.get("MNIST_SERVE_HOST") or HOST,
-            port=int(number(env, "MNIST_SERVE_PORT", PORT, high=65_535)),
+            port=whole(env, "MNIST_SERVE_PORT", PORT, high=65_535),
             token=env.get("MNIST_SERVE_TOKEN", ""),
-            at_once=int(number(env, "MNIST_SERVE_AT_ONCE", 64, "requests", low=1)),
-            batch=int(number(env, "MNIST_SERVE_BATCH", 16, "images", low=1, high=256)),
+            at_once=whole(env, "MNIST_SERVE_AT_ONCE", 64, "requests", low=1, high=10_000),
+            batch=whole(env, "MNIST_SERVE_BATCH", 16, "images", low=1, high=256),
             wait_s=number(env, "MNIST_SERVE_WAIT_MS", 0, "milliseconds", high=1_000) / 1e3,
             challenger=env.get("MNIST_CHALLENGER", ""),
             share=number(env, "MNIST_CHALLENGER_SHARE", 0, high=1),

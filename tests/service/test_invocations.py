@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,10 @@ def test_every_dialect_gets_the_answer_of_predict(client: TestClient, finished: 
     assert [each["label"] for each in raw["predictions"]] == labels
 
 
-def test_ping_is_for_load_balancers(client: TestClient) -> None:
-    assert client.get("/ping").status_code == 200
+def test_what_load_balancers_and_mlflows_clients_ask_for(client: TestClient) -> None:
+    for path in ("/ping", "/health"):
+        assert client.get(path).status_code == client.head(path).status_code == 200
+    assert client.get("/version").text == version("mnist-pipeline")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from mnist_pipeline.alerts.doors import AlertsUndelivered
 from mnist_pipeline.alerts.kinds import Alert
-from mnist_pipeline.service import roster
+from mnist_pipeline.service import roster, telling
 from mnist_pipeline.service.roster import Roster
 
 
@@ -36,8 +36,9 @@ class Told:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was refused is tried again at once."""
+    """What was refused, or did not get out, is tried again at once."""
     monkeypatch.setattr(roster, "AGAIN_S", 0.3)
+    monkeypatch.setattr(telling, "AGAIN_S", 0.1)
 
 
 @pytest.fixture
@@ -287,3 +288,34 @@ def test_a_card_that_does_not_fit_its_model_is_refused_before_anyone_asks(
         refused = wait("a refusal", lambda: client.get("/v2/health/ready").json()["refused"], 5, every=0.05)
         assert refused["version"] == odd
         assert says(client, first, 1)
+
+
+class Hanging:
+    """A door that takes as long as it is let."""
+
+    def __init__(self) -> None:
+        self.let = threading.Event()
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        self.let.wait(30)
+
+
+def test_a_slack_that_hangs_delays_no_decision(pipeline: Pipeline, other: str) -> None:
+    first, door = str(pipeline.store.production()), Hanging()
+    path = pipeline.state / "models" / "versions" / other / "model.onnx"
+    with served(pipeline.state, door, log=False) as client:
+        flip_a_bit(path)
+        (pipeline.state / "models" / "decisions" / "00000002.json").write_text("{}")  # which is told
+        wait("a refusal", lambda: client.get("/v2/health/ready").json()["refused"], 5, every=0.05)
+        pipeline.store.decide(
+            serves=first,
+            strategy="manual",
+            outcome="deployed",
+            candidate=first,
+            reason="past it",
+            evidence={},
+            actor="tests",
+            expected=2,
+        )
+        wait("the next decision", lambda: says(client, first, 3), 5, every=0.05)
+        door.let.set()
