@@ -10,12 +10,14 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-from pipelines import metadata
+from pipelines import Pipeline, metadata
+from served import served
 
 from mnist_pipeline.acquire import DATASETS
 from mnist_pipeline.alerts.kinds import KINDS
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS
+from mnist_pipeline.cli.faults import Code
 from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.ml import metrics
@@ -148,3 +150,24 @@ def test_make_help_lists_every_target_with_a_line() -> None:
 
 def test_no_placeholder_is_left() -> None:
     assert "{{" not in README
+
+
+def test_the_exit_codes_of_the_command_line_are_told() -> None:
+    section = README.split("### From the command line")[1].split("\n## ")[0]
+    told = {int(code) for code in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)}
+    assert told == {0, *(int(code) for code in Code), 130}
+
+
+def test_every_door_of_the_service_is_told(tmp_path: Path) -> None:
+    section = README.split("## Ask it over HTTP")[1].split("\n### ")[0]
+    with served(tmp_path, log=False) as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    of_the_protocol = {path for path in paths if path.startswith("/v2/models/{model}")}  # the row of infer is theirs
+    assert {path for path in paths if path not in section} - of_the_protocol == {"/version"}
+
+
+def test_what_the_chapter_on_the_service_shows_is_what_it_answers(finished: Pipeline) -> None:
+    (shown,) = re.findall(r"^(\{\"label\".*?\})$", README, re.MULTILINE | re.DOTALL)
+    with served(finished.state, log=False) as client:
+        answer = client.post("/predict", content=finished.digits()["test"].images[0].tobytes()).json()
+    assert re.findall(r'"(\w+)":', shown) == list(answer)
