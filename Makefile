@@ -75,7 +75,7 @@ format: $(READY) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Measure everything that the README quotes (15 minutes).
+bench: $(READY) ## Measure everything that the README quotes (20 minutes).
 	$(BIN)/python -m benchmarks
 
 lock: $(READY) ## Resolve requirements.lock anew, for Python 3.10 to 3.13 on Linux and macOS.
