@@ -193,12 +193,11 @@ def _of_same_classes(predicted: list[Predicted], *, images: bool) -> Any:
     pixels = np.frombuffer(data, np.uint8).reshape(len(of_request), -1)
     probabilities = np.concatenate([each.probabilities for each in predicted]).astype(np.float32)
     size, ends = pixels.shape[1], np.arange(0, probabilities.size + 1, len(names), dtype=np.int32)
+    within = np.arange(len(of_request)) - np.repeat(np.cumsum(counts) - counts, counts)  # its request
     labels = pa.array(probabilities.argmax(1).astype(np.int32))
     columns = {
         "time": pa.array(np.repeat([int(each.at * 1e6) for each in predicted], counts), types["time"]),
-        "index": pa.array(
-            (np.arange(len(of_request)) - np.repeat(np.cumsum(counts) - counts, counts)).astype(np.int32)
-        ),
+        "index": pa.array(within.astype(np.int32)),
         "label": pa.DictionaryArray.from_arrays(labels, pa.array(names)),
         "confidence": pa.array(probabilities.max(1)),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel())),
