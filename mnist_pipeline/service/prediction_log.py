@@ -1,9 +1,9 @@
 """The prediction log: every prediction of the service as a row of Parquet, for drift, A/B reports and questions later.
 
 An answer never waits for it: rows go into a bounded buffer, and a thread writes them twice a second. In between it
-makes tables of them a few at a time, since all at once would keep answers waiting for Python's lock for 10 ms. The part being
-written is replaced whole each time, so a crash loses half a second; a part that is full or ten minutes old is left
-alone and another is begun. Where storage is too slow the buffer overflows, and what was dropped is counted.
+makes tables of them, a few rows at a time, since all at once would hold Python's lock for 10 ms. The part being written
+is replaced whole each time, so a crash loses half a second; a part that is full or ten minutes old is left alone and
+another is begun. Where storage is too slow the buffer overflows, and what was dropped is counted.
 """
 
 from __future__ import annotations
