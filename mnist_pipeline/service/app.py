@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from enum import Enum
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +38,10 @@ THREADS = 2  # for photos, large requests and the shadow
 DOCS_POLICY = (
     "default-src 'self'; img-src 'self' data:; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 )
+Tags = list[str | Enum]
+OURS: Tags = ["this service"]
+PROTOCOL: Tags = ["Open Inference Protocol"]
+MLFLOWS: Tags = ["MLflow's and SageMaker's dialect"]
 ABOUT = """Images in, digits out, by the model that the newest decision put into production.
 
 The page to draw on is at `/`; readiness, with what is refused, at `/v2/health/ready`."""
@@ -92,6 +97,7 @@ def _doors(
         responses=documents.FAULTS,
         openapi_extra={**documents.PREDICT, "parameters": [documents.SEEN, documents.DRAFT, documents.KEY]},
         summary="What digit is on one image, or on several",
+        tags=OURS,
     )(predict)
     app.post(
         "/feedback",
@@ -100,6 +106,7 @@ def _doors(
         responses=documents.FAULTS,
         openapi_extra=documents.FEEDBACK,
         summary="Say what it was; the picture is kept for training",
+        tags=OURS,
     )(feedback)
     app.post(
         "/invocations",
@@ -107,10 +114,13 @@ def _doors(
         responses=documents.FAULTS,
         openapi_extra=documents.INVOCATIONS,
         summary="The same in MLflow's and SageMaker's dialect",
+        tags=MLFLOWS,
     )(invocations)
     for path in ("/ping", "/health"):
-        app.get(path, responses=documents.FAULTS, summary="200 while a model answers")(ping_with(answering))
-    app.get("/version", summary="Of this service", response_class=PlainTextResponse)(told_version)
+        app.get(path, responses=documents.FAULTS, summary="200 while a model answers", tags=MLFLOWS)(
+            ping_with(answering)
+        )
+    app.get("/version", summary="Of this service", tags=MLFLOWS, response_class=PlainTextResponse)(told_version)
     return {("POST", "/predict"): predict, ("POST", "/invocations"): invocations}
 
 
@@ -126,10 +136,12 @@ def _open_inference(app: FastAPI, protocol: Protocol) -> None:
         (f"{model}/ready", protocol.model_ready, "Whether it serves"),
         (f"{model}/versions/{{version}}/ready", protocol.model_ready, "Whether that version serves"),
     ):
-        app.get(path, responses=documents.FAULTS, summary=summary, openapi_extra=_path_parameters(path))(endpoint)
+        app.get(path, responses=documents.FAULTS, summary=summary, tags=PROTOCOL, openapi_extra=_path_parameters(path))(
+            endpoint
+        )
     for path in (f"{model}/infer", f"{model}/versions/{{version}}/infer"):
         extra = {**documents.INFER, **_path_parameters(path)}
-        app.post(path, responses=documents.FAULTS, summary="Infer", openapi_extra=extra)(protocol.infer)
+        app.post(path, responses=documents.FAULTS, summary="Infer", tags=PROTOCOL, openapi_extra=extra)(protocol.infer)
 
 
 def _path_parameters(path: str) -> dict[str, object]:
@@ -160,8 +172,8 @@ def _pages(app: FastAPI, roster: Roster, metrics: Metrics) -> None:
     async def counted(request: Request) -> Response:
         return Response(metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    app.get("/model", responses=documents.FAULTS, summary="Card, decision and metrics")(model_with(roster))
-    app.get("/metrics", summary="For Prometheus", response_class=PlainTextResponse)(counted)
+    app.get("/model", responses=documents.FAULTS, summary="Card, decision and metrics", tags=OURS)(model_with(roster))
+    app.get("/metrics", summary="For Prometheus", tags=OURS, response_class=PlainTextResponse)(counted)
     for path, endpoint in (("/", page), ("/docs", docs)):
         app.get(path, include_in_schema=False)(endpoint)
     app.mount("/static/swagger", StaticFiles(directory=SWAGGER), "swagger")
