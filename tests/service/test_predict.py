@@ -118,6 +118,37 @@ def test_pictures_of_all_kinds_get_the_answer_of_the_front_door(
     assert client.post("/predict", content=data).json()["label"] == label
 
 
+def photos(image: np.ndarray) -> dict[str, bytes]:
+    """The same digit as cameras, scanners and drawing programs would hand it over."""
+    grey = Image.fromarray(255 - image).resize((140, 140), Image.Resampling.BICUBIC)
+    turned, upright = Image.Exif(), grey.transpose(Image.Transpose.ROTATE_90)
+    turned[0x0112] = 6  # a phone held upright: to be turned by 270° to be seen
+    ink = Image.new("LA", grey.size, (0, 255))
+    ink.putalpha(Image.fromarray(255 - np.array(grey)))
+    deep = Image.fromarray(np.array(grey).astype(np.uint16) * 257)
+    made = {
+        "CMYK": (grey.convert("CMYK"), "JPEG", {}),
+        "16 bits": (deep, "PNG", {}),
+        "animated": (grey, "GIF", {"save_all": True, "append_images": [grey.rotate(90)]}),
+        "ink on transparency": (ink, "PNG", {}),
+        "held upright": (upright, "JPEG", {"exif": turned}),
+        "tiny": (grey.resize((12, 12)), "PNG", {}),
+    }
+    found = {}
+    for name, (picture, kind, options) in made.items():
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        found[name] = buffer.getvalue()
+    return found
+
+
+@pytest.mark.parametrize("name", ["CMYK", "16 bits", "animated", "ink on transparency", "held upright", "tiny"])
+def test_odd_kinds_of_images_are_read_as_they_look(client: TestClient, image: np.ndarray, name: str) -> None:
+    plain = client.post("/predict", content=png(255 - image, side=140)).json()
+    odd = client.post("/predict", content=photos(image)[name]).json()
+    assert odd["label"] == plain["label"]
+
+
 def test_where_there_is_no_digit_that_is_the_answer(client: TestClient, image: np.ndarray) -> None:
     blank = np.zeros((28, 28), np.uint8)
     answer = client.post("/predict", content=blank.tobytes(), headers=RAW).json()
