@@ -42,8 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = _settings(arguments)
-        taken = _listening(settings.host, settings.port)
         app = build(settings, doors(settings))
+        taken = _listening(settings.host, settings.port)
     except (ValueError, OSError) as error:
         print(f"the service cannot start: {error}", file=sys.stderr)
         return 2

@@ -179,6 +179,7 @@ def seen(person: int, until: str = "") -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 def test_colours_are_for_terminals_and_none_where_nobody_wants_them(finished: Pipeline) -> None:
     version = finished.value("digit_classifier")
     for env, coloured in (({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)):
@@ -245,6 +246,7 @@ def test_where_nobody_can_be_asked_nothing_is_decided_in_prod(prod: Pipeline) ->
     assert len(model_store(prod.env).decisions()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("said", "code"), [("y", 0), ("n", 5), ("\x04", 5)])
 def test_a_person_is_asked_in_prod(prod: Pipeline, said: str, code: int) -> None:
     other = other_version(prod)
@@ -257,6 +259,7 @@ def test_a_person_is_asked_in_prod(prod: Pipeline, said: str, code: int) -> None
     assert len(model_store(prod.env).decisions()) == (2 if code == 0 else 1)
 
 
+@pytest.mark.slow
 def test_what_is_decided_while_a_person_thinks_it_over_wins(prod: Pipeline) -> None:
     first, other = prod.value("digit_classifier"), other_version(prod)
     with on_a_terminal(prod.env, "deploy", other) as (child, person):
