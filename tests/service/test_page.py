@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from pipelines import FACTS, UP_TO_DEPLOYMENT, Pipeline
 from playwright.sync_api import Browser, expect
 from processes import Process, answers, free_port, running
+from served import deploy
 from visits import DESKTOP, ONE, PHONE, ZERO, Visit, chromium
 
 pytestmark = pytest.mark.slow
@@ -288,21 +289,6 @@ def test_feedback_is_kept_with_its_label(own: tuple[Pipeline, str], visit: Openi
 # --- what serves ---
 
 
-def deploy(pipeline: Pipeline, version: str) -> int:
-    """By hand; the number of the decision."""
-    decided = pipeline.store.decide(
-        expected=len(pipeline.store.decisions()),
-        serves=version,
-        strategy="manual",
-        outcome="deployed",
-        candidate=version,
-        reason="for the page to see",
-        evidence={},
-        actor="test",
-    )
-    return decided.number
-
-
 @DEVICES
 def test_a_new_version_is_noticed(own: tuple[Pipeline, str], visit: Opening, device: dict[str, Any]) -> None:
     """Without a reload; and it is asked about what is on the paper."""
@@ -311,7 +297,7 @@ def test_a_new_version_is_noticed(own: tuple[Pipeline, str], visit: Opening, dev
     seen.draw(ZERO)
     seen.shows("0")
     version = pipeline.variant(always_three)
-    number = deploy(pipeline, version)
+    number = deploy(pipeline.store, version).number
     seen.shows("3")
     expect(seen.page.locator("#version")).to_have_text(version)
     expect(seen.page.locator("#decision")).to_have_text(str(number))
@@ -329,7 +315,7 @@ def test_classes_have_any_names(own: tuple[Pipeline, str], visit: Opening) -> No
     seen.draw(ZERO)
     seen.shows("0")
     things = ["T-shirt/top", "Trouser", "Pullover", "Ankle boot of an owl", *"EFGHIJ"]
-    deploy(pipeline, pipeline.variant(always_three, class_names=things))
+    deploy(pipeline.store, pipeline.variant(always_three, class_names=things))
     seen.shows("Ankle boot of an owl")
     expect(seen.page.locator("#bars .name")).to_have_text(things)
     expect(seen.page.get_by_role("heading", level=1)).to_have_text("Draw, or show a photo")
@@ -354,7 +340,7 @@ def test_a_version_that_is_refused_is_told(own: tuple[Pipeline, str], visit: Ope
     seen = visit(url)
     before = pipeline.value("digit_classifier")
     version = with_wrong_golden_answers(pipeline, before)
-    number = deploy(pipeline, version)
+    number = deploy(pipeline.store, version).number
     expect(seen.page.locator("#refused")).to_contain_text(f"Decision {number} wants version {version}")
     seen.draw(ZERO)
     seen.shows("0")

@@ -130,16 +130,7 @@ def test_a_damaged_decision_is_told_and_the_next_one_counts(pipeline: Pipeline, 
         refused = wait("a refusal", lambda: client.get("/v2/health/ready").json()["refused"], 5, every=0.05)
         assert refused["decision"] == 2
         assert says(client, first, 1)
-        pipeline.store.decide(
-            serves=other,
-            strategy="manual",
-            outcome="deployed",
-            candidate=other,
-            reason="past it",
-            evidence={},
-            actor="tests",
-            expected=2,
-        )
+        deploy(pipeline.store, other, past=2)
         wait("the next decision", lambda: says(client, other, 3), 5, every=0.05)
 
 
@@ -307,15 +298,6 @@ def test_a_slack_that_hangs_delays_no_decision(pipeline: Pipeline, other: str) -
         flip_a_bit(path)
         (pipeline.state / "models" / "decisions" / "00000002.json").write_text("{}")  # which is told
         wait("a refusal", lambda: client.get("/v2/health/ready").json()["refused"], 5, every=0.05)
-        pipeline.store.decide(
-            serves=first,
-            strategy="manual",
-            outcome="deployed",
-            candidate=first,
-            reason="past it",
-            evidence={},
-            actor="tests",
-            expected=2,
-        )
+        deploy(pipeline.store, first, past=2)
         wait("the next decision", lambda: says(client, first, 3), 5, every=0.05)
         door.let.set()
