@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import suppress
 
 from starlette.requests import ClientDisconnect, Request
 
 from mnist_pipeline.service.errors import Refused
+
+if sys.version_info >= (3, 11):
+    from asyncio import timeout
+else:
+    from async_timeout import timeout
 
 MOST_BYTES = 10_000_000
 MOST_TOGETHER = 64_000_000
@@ -29,7 +35,8 @@ class Bodies:
         if coding != "identity":
             raise Refused("unsupported", f"Content-Encoding {coding[:50]!r} is not understood: send the body as it is")
         try:
-            return await asyncio.wait_for(self._whole(request), self._longest_s)
+            async with timeout(self._longest_s):  # `wait_for` takes a task and a round of the event loop
+                return await self._whole(request)
         except asyncio.TimeoutError as error:
             said = f"the body did not arrive within {self._longest_s:g} s: send it again"
             raise Refused("timeout", said, CLOSE) from error
