@@ -26,8 +26,9 @@ pytestmark = pytest.mark.slow
 DEVICES = pytest.mark.parametrize("device", [DESKTOP, PHONE], ids=["desktop", "phone"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Of this module only: while it is open, nothing else in this process can run an event loop."""
     with chromium() as started:
         yield started
 
