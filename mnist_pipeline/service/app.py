@@ -63,7 +63,7 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
             yield
         finally:
             roster.stop()
-            pool.shutdown(cancel_futures=True)  # what is left runs in the shadow
+            pool.shutdown()
             doors.log.stop()
 
     app = FastAPI(

@@ -295,7 +295,8 @@ def test_serve_answers_until_it_is_told_to_stop(finished: Pipeline, photo: Path,
         "--port",
         "0",
     ]
-    served = Process("mnist-pipeline serve", command, finished.env, tmp_path / "log")
+    quiet = {**finished.env, "MNIST_PREDICTION_LOG": "off"}  # the state is that of other tests too
+    served = Process("mnist-pipeline serve", command, quiet, tmp_path / "log")
     try:
         served.start()
         where = wait("it serves", lambda: re.search(r"serving on (\S+)", served.log.read_text()), 60)[1]

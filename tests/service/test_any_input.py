@@ -100,7 +100,7 @@ def ask(body: bytes, kind: str) -> None:
     """As a request is read."""
     try:
         asked = asyncio.run(question(body, Headers({"content-type": kind})))
-        found = seen(asked, "ink")
+        found = seen(asked, "ink", 0, len(asked.given))
     except Refused as refusal:
         told = refusal
     else:
