@@ -142,6 +142,7 @@ def digit_predictions(
     import numpy as np
 
     from mnist_pipeline.ml import plots
+    from mnist_pipeline.ml.answers import answer_of
     from mnist_pipeline.production import load_production
 
     production = load_production(models.open())
@@ -156,9 +157,9 @@ def digit_predictions(
     seen = {name: image for name, image in given.items() if image is not None}
     pixels = np.stack(list(seen.values())) if seen else np.zeros((0, 28, 28), np.uint8)
     found = production.predictor.predict(pixels)
-    answers = dict(zip(seen, zip(found.labels, found.probabilities, strict=True), strict=True))
-    rows = [_answer(name, answers.get(name), names) for name in given]
-    rows += [{**_answer(name, None, names), "reason": reason} for name, reason in faults.items()]
+    answers = dict(zip(seen, found.probabilities.tolist(), strict=True))
+    rows = [{"image": name, **answer_of(answers.get(name), names)} for name in given]
+    rows += [{"image": name, **answer_of(None, names), "reason": reason} for name, reason in faults.items()]
     picture = plots.answers(pixels[:SHOWN], found.probabilities[:SHOWN], names)
     return dg.MaterializeResult(
         value=[{**row, **_answered_by(production)} for row in rows],
@@ -237,14 +238,6 @@ def _sources(config: PredictionConfig) -> dict[str, Any]:
         for i, text in enumerate(config.images)
     }
     return {**paths, **encoded}
-
-
-def _answer(name: str, answer: "tuple[int, np.ndarray] | None", names: tuple[str, ...]) -> dict[str, Any]:
-    if answer is None:
-        return {"image": name, "label": None, "confidence": None, "probabilities": None}
-    label, probabilities = answer
-    shares = {each: float(share) for each, share in zip(names, probabilities, strict=True)}
-    return {"image": name, "label": names[label], "confidence": shares[names[label]], "probabilities": shares}
 
 
 def _answered_by(production: "Production") -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_pipeline.cli.faults import Code
+from mnist_pipeline.cli.faults import end_with
 from mnist_pipeline.cli.places import AsJson, is_prod, known_versions, opened, where
-from mnist_pipeline.cli.showing import complain, moment, note, printable, show_json, show_table
+from mnist_pipeline.cli.showing import moment, note, printable, show_json, show_table
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, check_version, record
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.storage.blobs import StoreUnreachable
@@ -107,10 +107,7 @@ def decisions(
         show_table(("no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason"), map(_row, shown))
     elif not numbers:
         typer.echo("no decisions yet")
-    for problem in problems:
-        complain(problem)
-    if problems:
-        raise typer.Exit(Code.NOT_WELL)
+    end_with(problems)
     if verify and not as_json:
         note(f"decisions in the ledger: {len(numbers)}, none changed, none missing")
 

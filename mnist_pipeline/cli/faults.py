@@ -16,7 +16,7 @@
 What is no fault of these keeps its traceback, for it is a fault of ours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 
@@ -69,6 +69,14 @@ def told() -> Iterator[None]:
             raise
         complain(str(error))
         raise typer.Exit(code) from error
+
+
+def end_with(problems: Sequence[str]) -> None:
+    """Tell each on stderr. Raises typer.Exit where there are any."""
+    for problem in problems:
+        complain(problem)
+    if problems:
+        raise typer.Exit(Code.NOT_WELL)
 
 
 def _code(error: Exception) -> Code | None:

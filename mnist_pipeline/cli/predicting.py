@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mnist_pipeline.cli.faults import Code
+from mnist_pipeline.cli.faults import end_with
 from mnist_pipeline.cli.places import AsJson, known_versions, opened
-from mnist_pipeline.cli.showing import complain, share, show_json, show_table
+from mnist_pipeline.cli.showing import share, show_json, show_table
+from mnist_pipeline.ml.answers import answer_of
 from mnist_pipeline.store import Card, ModelStore
 
 if TYPE_CHECKING:
@@ -68,10 +69,7 @@ def predict(
         show_json({**_answered_by(answering), "predictions": predictions, "unreadable": unreadable})
     elif predictions:
         _show(predictions, answering)
-    for name, reason in asked.faults.items():
-        complain(f"{name}: {reason}")
-    if asked.faults:
-        raise typer.Exit(Code.NOT_WELL)
+    end_with([f"{name}: {reason}" for name, reason in asked.faults.items()])
 
 
 def _answering(store: ModelStore, version: str) -> Answering:
@@ -121,10 +119,8 @@ def _answers(asked: Asked, answering: Answering) -> list[dict[str, Any]]:
 def _answer(probabilities: "np.ndarray | None", card: Card) -> dict[str, Any]:
     """As the service answers."""
     if probabilities is None:
-        return {"label": None, "confidence": None, "probabilities": None, "reason": NO_DIGIT}
-    shares = {name: float(each) for name, each in zip(card.class_names, probabilities, strict=True)}
-    label = card.class_names[int(probabilities.argmax())]
-    return {"label": label, "confidence": shares[label], "probabilities": shares}
+        return {**answer_of(None, ()), "reason": NO_DIGIT}
+    return answer_of(probabilities.tolist(), card.class_names)
 
 
 def _answered_by(answering: Answering) -> dict[str, Any]:

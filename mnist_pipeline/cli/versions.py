@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_pipeline.cli.faults import Code
+from mnist_pipeline.cli.faults import end_with
 from mnist_pipeline.cli.places import AsJson, known_versions, opened
-from mnist_pipeline.cli.showing import complain, moment, share, show_facts, show_json, show_table
+from mnist_pipeline.cli.showing import moment, share, show_facts, show_json, show_table
 from mnist_pipeline.deciding import check_version
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.store import Card, CorruptLedger, CorruptVersion, ModelStore
@@ -53,10 +53,7 @@ def list_versions(as_json: AsJson = False) -> None:
         )
     elif not problems:
         typer.echo("no versions yet: train one with `make run`")
-    for problem in problems:
-        complain(problem)
-    if problems:
-        raise typer.Exit(Code.NOT_WELL)
+    end_with(problems)
 
 
 def show_version(

@@ -56,7 +56,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     Raises UnreadableImage for any other content, a file cut short or damaged, and one of more than `max_pixels`
     pixels or 65,535 a side; size is judged by the header, before memory is taken.
     """
-    kind = _kind(data)
+    kind = kind_of(data)
     try:
         if not _IS_WHOLE[kind](data):
             raise UnreadableImage(f"the {kind} file is cut short or damaged: send or save it again")
@@ -74,15 +74,12 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         raise UnreadableImage(f"the {kind} file is damaged, or of a rare kind: save it anew as PNG") from error
 
 
-def _kind(data: bytes) -> str:
-    """The name of the format that the first bytes state, as Pillow spells it."""
+def kind_of(data: bytes) -> str:
+    """The name of the format that the first bytes state, as Pillow spells it. Raises UnreadableImage."""
+    if is_image(data):
+        return next((kind for magic, kind in _MAGIC if data.startswith(magic)), "WEBP")
     if not data:
         raise UnreadableImage("the file is empty (0 bytes): send or save it again")
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return "WEBP"
-    for magic, kind in _MAGIC:
-        if data.startswith(magic):
-            return kind
     raise UnreadableImage(
         f"not a PNG, JPEG, GIF, BMP, TIFF or WebP image, whatever its name says: it begins with "
         f"{_beginning(data)}; save it as PNG or JPEG"

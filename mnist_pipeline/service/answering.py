@@ -111,11 +111,10 @@ class Answering:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work, *given) if aside else work(*given)
 
     def _chosen(self, standing: Standing, key: str) -> Serving:
-        if standing.champion is None:
-            raise no_model(standing)
+        champion = champion_of(standing)
         if standing.challenger and self.share and is_challengers(key, self.share):
             return standing.challenger
-        return standing.champion
+        return champion
 
     def _note(self, answer: Answer, door: str, request_id: str) -> None:
         by = answer.by
@@ -164,6 +163,13 @@ def named(standing: Standing, version: str) -> Serving:
         raise no_model(standing)
     names = " and ".join(each.card.name for each in serving)
     raise Refused("not_found", f"version {version[:100]!r} does not serve here: {names} does")
+
+
+def champion_of(standing: Standing) -> Serving:
+    """Who answers where nobody in particular is asked. Raises Refused."""
+    if standing.champion is None:
+        raise no_model(standing)
+    return standing.champion
 
 
 def no_model(standing: Standing) -> Refused:

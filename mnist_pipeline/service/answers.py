@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_pipeline.ml.answers import answer_of
 from mnist_pipeline.service.reading import Seen
 from mnist_pipeline.service.roster import Serving
 
@@ -34,17 +35,12 @@ class Answer:
         return [self.by.names[next(best)] if there else None for there in self.seen.is_digit]
 
     def _one(self, row: list[float], image: np.ndarray, *, shown: bool) -> dict[str, Any]:
-        best = max(row)
-        found: dict[str, Any] = {
-            "label": self.by.names[row.index(best)],
-            "confidence": best,
-            "probabilities": dict(zip(self.by.names, row, strict=True)),
-        }
+        found = answer_of(row, self.by.names)
         return {**found, "seen": image.tolist()} if shown else found
 
 
 def _nothing() -> dict[str, Any]:
-    return {"label": None, "confidence": None, "probabilities": None, "reason": NO_DIGIT}
+    return {**answer_of(None, ()), "reason": NO_DIGIT}
 
 
 def about(answer: Answer, request_id: str, began: float) -> Mapping[str, Any]:

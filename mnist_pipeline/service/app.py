@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from enum import Enum
-from importlib.metadata import version
 from pathlib import Path
 
 import fastapi_swagger
@@ -30,7 +29,7 @@ from mnist_pipeline.service.open_inference import MODEL, Protocol
 from mnist_pipeline.service.predict import feedback_with, predict_with
 from mnist_pipeline.service.roster import Roster
 from mnist_pipeline.service.settings import Doors, Settings
-from mnist_pipeline.service.showing import model_with
+from mnist_pipeline.service.showing import model_with, own_version
 
 STATIC = Path(__file__).parent / "static"
 SWAGGER = Path(fastapi_swagger.__file__).parent / "resources"
@@ -68,7 +67,7 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
 
     app = FastAPI(
         title="mnist_pipeline",
-        version=version("mnist-pipeline"),
+        version=own_version(),
         description=ABOUT,
         lifespan=serving,
         docs_url=None,

@@ -7,7 +7,6 @@ image files as they are. The answer is `{"predictions": […]}`, one object an i
 from __future__ import annotations
 
 import io
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mnist_pipeline.ml.digits import SIDE
-from mnist_pipeline.service.answering import Answering, no_model
+from mnist_pipeline.service.answering import Answering, champion_of
 from mnist_pipeline.service.answers import about
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.guard import Endpoint
 from mnist_pipeline.service.predict import routing_key
 from mnist_pipeline.service.reading import MOST_IMAGES, PIXELS, Question, numbers_of, parsed, question
+from mnist_pipeline.service.showing import own_version
 
 DIALECTS = ("inputs", "instances", "dataframe_split", "dataframe_records")
 
@@ -46,9 +46,7 @@ def ping_with(answering: Answering) -> Endpoint:
     """The endpoint of `GET /ping`: 200 while a model answers."""
 
     async def ping(request: Request) -> Response:
-        standing = answering.roster.standing
-        if standing.champion is None:
-            raise no_model(standing)
+        champion_of(answering.roster.standing)
         return json_response({"status": "healthy"})
 
     return ping
@@ -56,7 +54,7 @@ def ping_with(answering: Answering) -> Endpoint:
 
 async def told_version(request: Request) -> Response:
     """`GET /version`, which MLflow's server tells too."""
-    return Response(version("mnist-pipeline"), media_type="text/plain")
+    return Response(own_version(), media_type="text/plain")
 
 
 async def _question(body: bytes, request: Request) -> Question:

@@ -36,7 +36,7 @@ class Metrics:
             "mnist_shadow_dropped", "Images that the challenger had no time for", registry=self._registry
         )
         self._registry.register(_Standing(roster, batcher, log))
-        self._children: dict[tuple[str, ...], Counter | Histogram] = {}
+        self._children: dict[tuple[Counter | Histogram | str, ...], Counter | Histogram] = {}
 
     def page(self) -> bytes:
         """In Prometheus' text format."""
@@ -53,7 +53,7 @@ class Metrics:
 
     def _child(self, metric: Counter | Histogram, *labels: str) -> Counter | Histogram:
         """`labels()` takes a lock and twice the time of counting."""
-        key = (metric._name, *labels)
+        key = (metric, *labels)
         found = self._children.get(key)
         if found is None:
             found = self._children[key] = metric.labels(*labels)
@@ -76,6 +76,6 @@ class _Standing:
         refused = sum(each is not None for each in (standing.refused, standing.refused_challenger))
         yield GaugeMetricFamily("mnist_models_refused", "Decided on, and not served", value=refused)
         yield GaugeMetricFamily("mnist_store_reached", "Whether the ledger can be read", value=self._roster.reached)
-        yield CounterMetricFamily("mnist_runs", "Runs of the network", value=self._batcher.runs)
+        yield CounterMetricFamily("mnist_runs", "Runs of the network for small requests", value=self._batcher.runs)
         yield CounterMetricFamily("mnist_run_images", "Images in them", value=self._batcher.images)
         yield CounterMetricFamily("mnist_log_dropped", "Predictions that are not in the log", value=self._log.dropped)

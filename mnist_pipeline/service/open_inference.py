@@ -15,13 +15,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mnist_pipeline.ml.digits import SIDE
-from mnist_pipeline.service.answering import Answering, named, no_model
+from mnist_pipeline.service.answering import Answering, champion_of, named
 from mnist_pipeline.service.answers import Answer
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.predict import routing_key
 from mnist_pipeline.service.reading import MOST_IMAGES, Question, numbers_of, parsed
 from mnist_pipeline.service.roster import Serving
+from mnist_pipeline.service.showing import own_version
 
 MODEL = "digit_classifier"
 LENGTH = "inference-header-content-length"
@@ -43,10 +44,8 @@ class Protocol:
 
     async def server(self, request: Request) -> Response:
         """`GET /v2`."""
-        from importlib.metadata import version
-
         extensions = ["binary_tensor_data"]
-        return json_response({"name": "mnist_pipeline", "version": version("mnist-pipeline"), "extensions": extensions})
+        return json_response({"name": "mnist_pipeline", "version": own_version(), "extensions": extensions})
 
     async def live(self, request: Request) -> Response:
         """`GET /v2/health/live`: the process answers."""
@@ -56,13 +55,12 @@ class Protocol:
         """`GET /v2/health/ready`: a model answers. What was decided on and is not served is said, but does not take
         away the model that serves on."""
         standing = self.answering.roster.standing
-        if standing.champion is None:
-            raise no_model(standing)
+        champion = champion_of(standing)
         return json_response(
             {
                 "ready": True,
-                "model_version": standing.champion.card.name,
-                "decision": standing.champion.decision,
+                "model_version": champion.card.name,
+                "decision": champion.decision,
                 "store_reached": self.answering.roster.reached,
                 "refused": standing.refused,
                 "refused_challenger": standing.refused_challenger,
@@ -101,16 +99,12 @@ class Protocol:
         question = Question(list(images), many=True)
         id = request.scope["request_id"]
         answer = await self.answering.answer(question, "infer", id, routing_key(request), version)
-        return _response(name, answer, wanted)
+        return await self.answering.respond(answer, lambda: _response(name, answer, wanted))
 
     def _asked(self, request: Request) -> Serving:
         _check_name(request)
-        standing = self.answering.roster.standing
-        if version := request.path_params.get("version", ""):
-            return named(standing, version)
-        if standing.champion is None:
-            raise no_model(standing)
-        return standing.champion
+        standing, version = self.answering.roster.standing, request.path_params.get("version", "")
+        return named(standing, version) if version else champion_of(standing)
 
 
 async def _asked(body: bytes, request: Request) -> tuple[str | None, np.ndarray, dict[str, bool]]:

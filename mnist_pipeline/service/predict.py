@@ -9,7 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mnist_pipeline.service.answering import Answering, no_model
+from mnist_pipeline.ml.decoding import kind_of
+from mnist_pipeline.service.answering import Answering, champion_of
 from mnist_pipeline.service.answers import about
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
@@ -19,7 +20,7 @@ from mnist_pipeline.service.reading import decoded, file_of, parsed, question
 from mnist_pipeline.storage.blobs import StoreUnavailable
 
 KEY = "x-routing-key"
-_SUFFIXES = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpg"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"RIFF", "webp"))
+_SUFFIXES = {"JPEG": "jpg", "TIFF": "tif"}  # the others are named as they are
 
 
 def routing_key(request: Request) -> str:
@@ -64,9 +65,7 @@ def feedback_with(answering: Answering, bodies: Bodies, kept: Feedback, pool: Th
         _check_origin(request)
         given = _feedback(parsed(await bodies.read(request)))
         image = file_of(given["image"])
-        champion = answering.roster.standing.champion
-        if champion is None:
-            raise no_model(answering.roster.standing)
+        champion = champion_of(answering.roster.standing)
         if given["label"] not in champion.names:
             raise Refused("unreadable", f"label: it is one of {', '.join(champion.names)}")
         said = {"request_id": given.get("request_id", ""), "model_version": champion.card.name}
@@ -82,8 +81,8 @@ def feedback_with(answering: Answering, bodies: Bodies, kept: Feedback, pool: Th
 def _keep(kept: Feedback, image: bytes, label: str, said: dict[str, str]) -> None:
     """Only what can be read, and so trained on, is kept. Raises Refused, StoreUnavailable."""
     decoded(image, "image: ")
-    suffix = next((name for magic, name in _SUFFIXES if image.startswith(magic)), "tif")
-    kept.keep(image, suffix, label, **said)
+    kind = kind_of(image)
+    kept.keep(image, _SUFFIXES.get(kind, kind.lower()), label, **said)
 
 
 def _feedback(content: Any) -> dict[str, str]:

@@ -149,21 +149,22 @@ class PredictionLog:
         return f"{now:%Y-%m-%d}/{now:%H%M%S}-{self._process}-{self._number:05}.parquet"
 
     def _write_on(self) -> None:
-        due = time.monotonic()
+        due = 0.0
         while not self._ends.wait(GATHER_S):
-            due += FLUSH_S if (write := time.monotonic() >= due) else 0
+            write = time.monotonic() >= due
             self._attempt(write=write)
+            due = time.monotonic() + FLUSH_S if write else due
         self._attempt(write=True)
 
     def _attempt(self, *, write: bool) -> None:
         """Raises nothing: the thread must not end, for nothing would be kept any more."""
         try:
-            self._gather()
-            if write and self._dirty:
-                self._put()
-                if self._failing:
-                    log.info("the prediction log can be written again")
-                self._failing = False
+            if not write:
+                return self._gather()
+            self.flush()
+            if self._failing:
+                log.info("the prediction log can be written again")
+            self._failing = False
         except StoreUnavailable as error:
             if not self._failing:
                 log.error("the prediction log cannot be written; its rows wait: %s", error)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 from starlette.requests import Request
@@ -12,6 +14,12 @@ from mnist_pipeline.service.answering import no_model
 from mnist_pipeline.service.errors import json_response
 from mnist_pipeline.service.guard import Endpoint
 from mnist_pipeline.service.roster import Roster, Serving
+
+
+@cache
+def own_version() -> str:
+    """Of this project, which stands in a file of its installation."""
+    return version("mnist-pipeline")
 
 
 def model_with(roster: Roster) -> Endpoint:
