@@ -40,6 +40,7 @@ from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.store import ModelStore
 from mnist_pipeline.studies import Studies
 from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
+from mnist_pipeline.traffic import Traffic
 
 if TYPE_CHECKING:
     from mnist_pipeline.inbox.mailbox import Mailbox
@@ -106,6 +107,18 @@ class Pictures(dg.ConfigurableResource):
     def open(self) -> PictureBook:
         """The book that pictures are shown in."""
         return PictureBook(shelf_at(self.location, self.endpoint))
+
+
+class Served(dg.ConfigurableResource):
+    """What the service leaves behind. log, feedback: a folder or s3://bucket/prefix each."""
+
+    log: str
+    feedback: str
+    endpoint: str = ""
+
+    def open(self, fault: Callable[[str], object]) -> Traffic:
+        """What it has answered, and what people said was right; fault: is told of what cannot be read."""
+        return Traffic(shelf_at(self.log, self.endpoint), shelf_at(self.feedback, self.endpoint), fault)
 
 
 class Tuning(dg.ConfigurableResource):
@@ -276,6 +289,7 @@ def _resources(
         ),
         "models": Models(location=at("models"), endpoint=endpoint),
         "pictures": Pictures(location=at("pictures"), endpoint=endpoint),
+        "served": Served(log=at("prediction_log"), feedback=at("feedback"), endpoint=endpoint),
         "tuning": Tuning(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint
         ),

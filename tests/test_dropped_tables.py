@@ -49,7 +49,11 @@ def test_two_datasets_that_are_dropped_stand_side_by_side(tmp_path: Path) -> Non
         with instance_of(env) as instance:
             runs = instance.get_runs(SUPERSTORE)
             assert [run.tags["dagster/partition"] for run in runs] == [second, first]
-            wait("the end of both runs", lambda: [run.status for run in instance.get_runs(SUPERSTORE)] == ENDED, PATIENCE_S)
+            wait(
+                "the end of both runs",
+                lambda: [run.status for run in instance.get_runs(SUPERSTORE)] == ENDED,
+                PATIENCE_S,
+            )
             assert len(instance.fetch_materializations(EVENT, limit=9).records) == 2
     except TimeoutError as error:
         raise AssertionError(f"{error}:\n{process.tail()}") from error

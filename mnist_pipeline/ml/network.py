@@ -1,4 +1,6 @@
-"""The network: uint8 pixels in, logits out. Normalisation is its first operation, so nobody else normalises."""
+"""The networks: uint8 pixels in, logits out. Normalisation is their first operation and scaling by a temperature their
+last, so nobody else normalises or calibrates.
+"""
 
 import torch
 from torch import nn
@@ -9,20 +11,41 @@ from mnist_pipeline.ml.digits import SIDE
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0..1
 
 
-class DigitCNN(nn.Module):
+class Network(nn.Module):
+    """What all networks share. A subclass says in `scores` what it makes of normalised pixels.
+
+    temperature: divides the logits (Guo et al. 2017); 1 until it is fitted on validation after the training.
+    """
+
+    mean: torch.Tensor
+    std: torch.Tensor
+    temperature: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(MEAN * 255))
+        self.register_buffer("std", torch.tensor(STD * 255))
+        self.register_buffer("temperature", torch.tensor(1.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """images: uint8 or float 0..255 [N, 28, 28] -> logits float32 [N, classes]."""
+        pixels = (images.unsqueeze(1).float() - self.mean) / self.std
+        return self.scores(pixels).float() / self.temperature
+
+    def scores(self, pixels: torch.Tensor) -> torch.Tensor:
+        """pixels: float [N, 1, 28, 28], normalised -> logits [N, classes] before the temperature."""
+        raise NotImplementedError
+
+
+class DigitCNN(Network):
     """Three convolutions with batch norm, the first two max-pooled, dropout, one linear layer.
 
     Pooling comes before batch norm and activation, which gives the same for a quarter of their work: 1.17 times
     the images/s. The first two convolutions need no padding on MNIST, whose border is empty.
     """
 
-    mean: torch.Tensor
-    std: torch.Tensor
-
     def __init__(self, config: ModelConfig, classes: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(MEAN * 255))
-        self.register_buffer("std", torch.tensor(STD * 255))
         padding = "same" if config.padded else "valid"
         self.features = nn.Sequential(
             nn.Conv2d(1, config.width_1, config.kernel_1, padding=padding, bias=False),
@@ -39,10 +62,8 @@ class DigitCNN(nn.Module):
         side = ((SIDE - lost_1) // 2 - lost_2) // 2
         self.classifier = nn.Linear(config.width_3 * side**2, classes)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """images: uint8 or float 0..255 [N, 28, 28] -> logits float32 [N, classes]."""
-        pixels = (images.unsqueeze(1).float() - self.mean) / self.std
-        return self.classifier(self.dropout(self.features(pixels).flatten(1))).float()
+    def scores(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.classifier(self.dropout(self.features(pixels).flatten(1)))
 
 
 def _normalised(channels: int) -> list[nn.Module]:

@@ -24,6 +24,7 @@ import numpy as np
 
 from mnist_pipeline.storage.blobs import StoreUnavailable
 from mnist_pipeline.storage.shelves import Shelf
+from mnist_pipeline.traffic import REPEATING, SCHEMA, types
 
 FLUSH_S, GATHER_S = 0.5, 0.05  # between two writes; between two tables of what has come
 ROWS_A_PART = 5_000  # the part is written anew with each write: 4 ms of one core
@@ -187,7 +188,7 @@ def table_of(predicted: Sequence[Predicted], *, images: bool) -> Any:
 def _of_same_classes(predicted: list[Predicted], *, images: bool) -> Any:
     import pyarrow as pa
 
-    types, names = _types(), predicted[0].names
+    kinds, names = types(), predicted[0].names
     counts = [len(each.images) for each in predicted]
     of_request = np.repeat(np.arange(len(predicted)), counts)
     data = np.concatenate([each.images for each in predicted]).tobytes()
@@ -197,18 +198,18 @@ def _of_same_classes(predicted: list[Predicted], *, images: bool) -> Any:
     within = np.arange(len(of_request)) - np.repeat(np.cumsum(counts) - counts, counts)  # its request
     labels = pa.array(probabilities.argmax(1).astype(np.int32))
     columns = {
-        "time": pa.array(np.repeat([int(each.at * 1e6) for each in predicted], counts), types["time"]),
+        "time": pa.array(np.repeat([int(each.at * 1e6) for each in predicted], counts), kinds["time"]),
         "index": pa.array(within.astype(np.int32)),
         "label": pa.DictionaryArray.from_arrays(labels, pa.array(names)),
         "confidence": pa.array(probabilities.max(1)),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel())),
-        "class_names": pa.array([names], types["class_names"]).take(pa.array(np.zeros(len(of_request), np.int64))),
+        "class_names": pa.array([names], kinds["class_names"]).take(pa.array(np.zeros(len(of_request), np.int64))),
         "ink": pa.array(pixels.mean(1, dtype=np.float32)),
         "sha256": pa.array([sha256(data[at : at + size]).hexdigest() for at in range(0, len(data), size)]),
-        "image": pa.array(list(map(bytes, pixels)) if images else [None] * len(pixels), types["image"]),
+        "image": pa.array(list(map(bytes, pixels)) if images else [None] * len(pixels), kinds["image"]),
     }
     for name, values in _OF_REQUESTS.items():
-        column = pa.array([getattr(each, values) for each in predicted], types[name])
+        column = pa.array([getattr(each, values) for each in predicted], kinds[name])
         columns[name] = column.take(pa.array(of_request))
     return pa.table({name: columns[name] for name in SCHEMA})
 
@@ -221,43 +222,3 @@ _OF_REQUESTS = {
     "decision": "decision",
 }
 """Column -> attribute of `Predicted`, the same for all images of a request."""
-REPEATING = ["door", "role", "model_version", "label", "class_names"]  # for the others a dictionary is built in vain
-SCHEMA = {
-    "time": "when it was answered",
-    "request_id": "which request",
-    "index": "which of its images",
-    "door": "predict, draft (a drawing while the pen is down), infer, or invocations",
-    "role": "champion, challenger or shadow",
-    "model_version": "who answered",
-    "decision": "the newest at that time",
-    "label": "the answer",
-    "confidence": "its probability",
-    "probabilities": "of every class",
-    "class_names": "the classes in that order",
-    "ink": "mean of the pixels the network saw, 0 to 255",
-    "sha256": "of those pixels",
-    "image": "those pixels, where MNIST_KEEP_IMAGES=yes",
-}
-"""Column -> what it says."""
-
-
-def _types() -> dict[str, Any]:
-    import pyarrow as pa
-
-    text = pa.dictionary(pa.int32(), pa.string())
-    return {
-        "time": pa.timestamp("us", tz="UTC"),
-        "request_id": pa.string(),
-        "index": pa.int32(),
-        "door": text,
-        "role": text,
-        "model_version": text,
-        "decision": pa.int64(),
-        "label": text,
-        "confidence": pa.float32(),
-        "probabilities": pa.list_(pa.float32()),
-        "class_names": pa.list_(pa.string()),
-        "ink": pa.float32(),
-        "sha256": pa.string(),
-        "image": pa.binary(),
-    }
