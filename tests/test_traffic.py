@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from mnist_pipeline.service.feedback import Feedback
-from mnist_pipeline.service.prediction_log import Predicted, PredictionLog
+from mnist_pipeline.service.prediction_log import PredictionLog
+from mnist_pipeline.service.rows import Parts, Predicted
 from mnist_pipeline.storage.shelves import DiskShelf
 from mnist_pipeline.traffic import SCHEMA, Traffic, types
 
@@ -19,7 +20,11 @@ DAY = timedelta(days=1)
 
 def logged(folder: Path, *requests: str, at: datetime = NOON, door: str = "predict") -> None:
     """One part with a row for each request, a minute apart."""
-    log, image, shares = PredictionLog(DiskShelf(folder)), np.zeros((1, 28, 28), np.uint8), np.array([[0.25, 0.75]])
+    log, image, shares = (
+        PredictionLog(Parts(DiskShelf(folder))),
+        np.zeros((1, 28, 28), np.uint8),
+        np.array([[0.25, 0.75]]),
+    )
     for minute, request in enumerate(requests):
         answered = at.timestamp() + 60 * minute
         log.add(Predicted(answered, request, door, "champion", "v-1", 3, ["no", "yes"], image, shares))

@@ -22,9 +22,10 @@ from mnist_pipeline.service.answers import Answer
 from mnist_pipeline.service.batching import LARGE, Batcher
 from mnist_pipeline.service.errors import Refused
 from mnist_pipeline.service.metrics import Metrics
-from mnist_pipeline.service.prediction_log import NoLog, Predicted, PredictionLog
+from mnist_pipeline.service.prediction_log import NoLog, PredictionLog
 from mnist_pipeline.service.reading import Question, Seen, needs_no_work, seen
 from mnist_pipeline.service.roster import Roster, Serving, Standing
+from mnist_pipeline.service.rows import Predicted
 
 NO_MODEL = "no model is in production: run `make run`, or deploy a version with `mnist-pipeline deploy`; it is noticed"
 log = logging.getLogger(__name__)

@@ -12,6 +12,7 @@ from mnist_pipeline.alerts.doors import Alerter, LogAlerter, slack_door
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.environment import model_store, number, one_of, places, whole
 from mnist_pipeline.service.feedback import Feedback
+from mnist_pipeline.service.log_process import LogProcess
 from mnist_pipeline.service.prediction_log import NoLog, PredictionLog
 from mnist_pipeline.storage.locations import shelf_at
 from mnist_pipeline.store import ModelStore
@@ -66,7 +67,8 @@ class Doors:
 def doors(settings: Settings, env: Mapping[str, str] = os.environ) -> Doors:
     """Raises ValueError for a place that cannot be."""
     at, endpoint = places(env), env.get("S3_ENDPOINT_URL", "")
-    log = PredictionLog(shelf_at(at("prediction_log"), endpoint), images=settings.images) if settings.log else NoLog()
+    writer = LogProcess(at("prediction_log"), endpoint, images=settings.images)
+    log = PredictionLog(writer) if settings.log else NoLog()
     return Doors(model_store(env), log, Feedback(shelf_at(at("feedback"), endpoint)), _alerter(env))
 
 

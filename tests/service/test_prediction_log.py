@@ -16,7 +16,8 @@ from processes import wait
 from served import RAW, deploy, served
 
 from mnist_pipeline.service import prediction_log
-from mnist_pipeline.service.prediction_log import Predicted, PredictionLog
+from mnist_pipeline.service.prediction_log import PredictionLog
+from mnist_pipeline.service.rows import Parts, Predicted
 from mnist_pipeline.storage.blobs import StoreUnavailable
 from mnist_pipeline.storage.shelves import DiskShelf
 
@@ -36,7 +37,7 @@ def rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def test_a_row_says_everything_about_a_prediction(tmp_path: Path) -> None:
-    log = PredictionLog(DiskShelf(tmp_path), images=True)
+    log = PredictionLog(Parts(DiskShelf(tmp_path), images=True))
     log.add(predicted(2))
     log.flush()
     first, second = rows(tmp_path)
@@ -86,7 +87,7 @@ def test_it_can_be_switched_off(pipeline: Pipeline) -> None:
 
 def test_a_part_grows_until_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "ROWS_A_PART", 5)
-    log = PredictionLog(DiskShelf(tmp_path))
+    log = PredictionLog(Parts(DiskShelf(tmp_path)))
     for i in range(12):
         log.add(predicted(request=str(i)))
         log.flush()
@@ -96,7 +97,7 @@ def test_a_part_grows_until_it_is_full(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_part_that_is_old_enough_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prediction_log, "PART_S", 0.0)
-    log = PredictionLog(DiskShelf(tmp_path))
+    log = PredictionLog(Parts(DiskShelf(tmp_path)))
     for _ in range(3):
         log.add(predicted())
         log.flush()
@@ -116,7 +117,7 @@ class Away(DiskShelf):
 
 def test_while_storage_is_away_rows_wait_and_none_is_written_twice(tmp_path: Path) -> None:
     shelf = Away(tmp_path)
-    log = PredictionLog(shelf)
+    log = PredictionLog(Parts(shelf))
     for i in range(3):
         log.add(predicted(request=str(i)))
         with pytest.raises(StoreUnavailable):
@@ -131,7 +132,7 @@ def test_while_storage_is_away_rows_wait_and_none_is_written_twice(tmp_path: Pat
 
 
 def test_what_does_not_fit_any_more_is_dropped_and_counted(tmp_path: Path) -> None:
-    log = PredictionLog(Away(tmp_path), most=5)
+    log = PredictionLog(Parts(Away(tmp_path)), most=5)
     for _ in range(4):
         log.add(predicted(2))
         with pytest.raises(StoreUnavailable):
@@ -150,7 +151,7 @@ class Stuck(DiskShelf):
 
 
 def test_an_answer_never_waits_for_it(tmp_path: Path) -> None:
-    log = PredictionLog(Stuck(tmp_path), most=100)
+    log = PredictionLog(Parts(Stuck(tmp_path)), most=100)
     log.start()
     for i in range(200):
         log.add(predicted(request=str(i)))  # would not return, if it waited
@@ -161,7 +162,7 @@ def test_an_answer_never_waits_for_it(tmp_path: Path) -> None:
 
 
 def test_versions_with_other_classes_go_into_one_part(tmp_path: Path) -> None:
-    log = PredictionLog(DiskShelf(tmp_path))
+    log = PredictionLog(Parts(DiskShelf(tmp_path)))
     log.add(predicted())
     other = predicted()
     log.add(
@@ -194,7 +195,7 @@ def test_the_row_of_an_answer_names_the_model_that_gave_it(pipeline: Pipeline) -
 
 
 def test_after_a_quiet_time_rows_go_into_a_part_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = PredictionLog(DiskShelf(tmp_path))
+    log = PredictionLog(Parts(DiskShelf(tmp_path)))
     log.add(predicted())
     log.flush()
     monkeypatch.setattr(prediction_log, "PART_S", 0.0)  # as if the night had passed
