@@ -9,6 +9,7 @@ from contextlib import suppress
 from starlette.requests import ClientDisconnect, Request
 
 from mnist_pipeline.service.errors import Refused
+from mnist_pipeline.service.headers import header
 
 if sys.version_info >= (3, 11):
     from asyncio import timeout
@@ -31,7 +32,7 @@ class Bodies:
 
     async def read(self, request: Request) -> bytes:
         """The whole body. What it takes is given back by `release`. Raises Refused."""
-        coding = request.headers.get("content-encoding", "identity").lower()
+        coding = header(request.scope, b"content-encoding").lower() or "identity"
         if coding != "identity":
             raise Refused("unsupported", f"Content-Encoding {coding[:50]!r} is not understood: send the body as it is")
         try:
@@ -49,7 +50,7 @@ class Bodies:
         self._held -= request.scope.pop("held", 0)
 
     async def _whole(self, request: Request) -> bytes:
-        stated = request.headers.get("content-length", "")
+        stated = header(request.scope, b"content-length")
         if stated.isdecimal() and int(stated) > self._most:
             raise self._too_large()
         parts: list[bytes] = []
@@ -65,7 +66,7 @@ class Bodies:
     async def _let_pass(self, request: Request) -> None:
         """Read on and keep nothing, for a while: most clients look for an answer only when they have sent all, and
         a connection that is closed before takes the answer with it. Not who asks first (Expect): it sends nothing."""
-        if request.scope.get("more", True) and "expect" not in request.headers:
+        if request.scope.get("more", True) and not header(request.scope, b"expect"):
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._to_the_end(request), PATIENCE_S)
 

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import STATUS, Refused, refusal
+from mnist_pipeline.service.headers import header
 from mnist_pipeline.service.metrics import Metrics
 
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -97,8 +98,8 @@ class Guard:
         path = request.scope["path"]
         if not self._token or path in OPEN or path.startswith(OPEN_BELOW):
             return
-        given = next((value for name, value in request.scope["headers"] if name == b"authorization"), b"")
-        if not hmac.compare_digest(given, self._token):
+        given = header(request.scope, b"authorization")
+        if not hmac.compare_digest(given.encode("latin-1"), self._token):
             how = "send the header 'Authorization: Bearer <token>' with the token of this service"
             raise Refused("unauthorized", how, {"WWW-Authenticate": "Bearer"})
 
@@ -133,7 +134,7 @@ async def failed(request: Request, error: Exception) -> Response:
 
 def _request_id(request: Request) -> str:
     """The caller's, where it is one that can be written anywhere."""
-    given = request.headers.get("x-request-id", "")
+    given = header(request.scope, b"x-request-id")
     return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
 
 

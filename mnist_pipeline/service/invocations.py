@@ -20,7 +20,7 @@ from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.guard import Endpoint
 from mnist_pipeline.service.predict import routing_key
-from mnist_pipeline.service.reading import MOST_IMAGES, PIXELS, Question, numbers_of, parsed, question
+from mnist_pipeline.service.reading import MOST_IMAGES, PIXELS, Question, kind_of_body, numbers_of, parsed, question
 from mnist_pipeline.service.showing import own_version
 
 DIALECTS = ("inputs", "instances", "dataframe_split", "dataframe_records")
@@ -58,11 +58,11 @@ async def told_version(request: Request) -> Response:
 
 
 async def _question(body: bytes, request: Request) -> Question:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = kind_of_body(request)
     if kind == "text/csv":
         return _of_pixels(_csv(body), "the CSV")
     if kind != "application/json":
-        return await question(body, request.headers)
+        return await question(body, request)
     content = parsed(body)
     given = [name for name in DIALECTS if isinstance(content, dict) and name in content]
     if len(given) != 1:

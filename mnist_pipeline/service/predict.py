@@ -16,16 +16,17 @@ from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
 from mnist_pipeline.service.feedback import Feedback
 from mnist_pipeline.service.guard import Endpoint
+from mnist_pipeline.service.headers import header
 from mnist_pipeline.service.reading import decoded, file_of, parsed, question
 from mnist_pipeline.storage.blobs import StoreUnavailable
 
-KEY = "x-routing-key"
+KEY = b"x-routing-key"
 _SUFFIXES = {"JPEG": "jpg", "TIFF": "tif"}  # the others are named as they are
 
 
 def routing_key(request: Request) -> str:
     """What the share of the challenger is cut by: the same key is answered by the same model."""
-    return request.headers.get(KEY) or str(request.scope["request_id"])
+    return header(request.scope, KEY) or str(request.scope["request_id"])
 
 
 def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
@@ -35,7 +36,7 @@ def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
         scope = request.scope
         shown, draft = _flags(request) if scope["query_string"] else (False, False)
         body = await bodies.read(request)
-        asked = await answering.read(body, lambda: question(body, request.headers))
+        asked = await answering.read(body, lambda: question(body, request))
         door = "draft" if draft else "predict"
         answer = await answering.answer(asked, door, scope["request_id"], routing_key(request))
 
@@ -98,8 +99,8 @@ def _feedback(content: Any) -> dict[str, str]:
 
 def _check_origin(request: Request) -> None:
     """Another site's page must not teach this model while its visitor has the service running. Raises Refused."""
-    origin = request.headers.get("origin")
-    if origin and origin.partition("://")[2] != request.headers.get("host"):
+    origin = header(request.scope, b"origin")
+    if origin and origin.partition("://")[2] != header(request.scope, b"host"):
         raise Refused("bad_request", "feedback is only taken from this service's own page, or from a program")
-    if not request.headers.get("content-type", "").startswith("application/json"):
+    if not header(request.scope, b"content-type").startswith("application/json"):
         raise Refused("bad_request", "feedback is JSON: send it with Content-Type: application/json")
