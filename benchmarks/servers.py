@@ -36,6 +36,11 @@ mlflow.onnx.save_model(onnx.load(sys.argv[1]), sys.argv[2], signature=signature)
 """
 
 
+def _resident_mb(pid: int | str) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
+
+
 @dataclass(frozen=True)
 class Server:
     """One that answers. ready_s: from the start of its process to its first word that it is ready."""
@@ -45,9 +50,10 @@ class Server:
     ready_s: float
 
     def resident_mb(self) -> float:
-        """Of its memory. Linux only."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
+        """Of its memory, and that of its children (what they share counts twice). Linux only."""
+        own = self.process.pid
+        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
+        return sum(_resident_mb(pid) for pid in (own, *children))
 
     def load(self, path: str, folder: Path, **options: float | str | bool) -> dict[str, Any]:
         """The report of `load.py`, with its options."""
