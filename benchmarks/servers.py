@@ -36,7 +36,7 @@ mlflow.onnx.save_model(onnx.load(sys.argv[1]), sys.argv[2], signature=signature)
 """
 
 
-def _resident_mb(pid: int | str) -> float:
+def _resident_mb(pid: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0]) * 1024 / 1e6
 
@@ -53,7 +53,7 @@ class Server:
         """Of its memory, and that of its children (what they share counts twice). Linux only."""
         own = self.process.pid
         children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        return sum(_resident_mb(pid) for pid in (own, *children))
+        return sum(_resident_mb(pid) for pid in [str(own), *children])
 
     def load(self, path: str, folder: Path, **options: float | str | bool) -> dict[str, Any]:
         """The report of `load.py`, with its options."""
