@@ -123,11 +123,11 @@ def _chosen(config: Any) -> ModelConfig:
 
 def _store(store: ModelStore, trained: "Trained", data: DigitData, run_id: str) -> Card:
     """What was trained as a version, with everything that it came from on its card."""
-    from mnist_pipeline.ml.artifacts import pack
+    from mnist_pipeline.ml.artifacts import version_files
 
     best = trained.best
     return store.add_version(
-        pack(trained.network, data["validation"].images),
+        version_files(trained, data["validation"]),
         label=trained.config.label(best.validation_accuracy),
         metrics={"validation_accuracy": best.validation_accuracy, "validation_loss": best.validation_loss},
         config=trained.config.model_dump(),

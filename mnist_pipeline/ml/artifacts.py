@@ -9,12 +9,21 @@ import numpy as np
 import torch
 
 from mnist_pipeline.ml.config import ModelConfig
-from mnist_pipeline.ml.digits import SIDE
+from mnist_pipeline.ml.digits import SIDE, LabeledImages
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import GOLDEN, ONNX
+from mnist_pipeline.ml.training import Trained
 
 WEIGHTS = "weights.safetensors"
 GOLDEN_IMAGES = 16
+
+
+def version_files(trained: Trained, validation: LabeledImages) -> dict[str, bytes]:
+    """File name -> bytes: all that is stored of what was trained. Whatever more a version is to keep is added here.
+
+    validation: what the training was judged by, for what is fitted after it.
+    """
+    return pack(trained.network, validation.images)
 
 
 def pack(network: DigitCNN, examples: np.ndarray) -> dict[str, bytes]:
