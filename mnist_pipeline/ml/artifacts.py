@@ -8,9 +8,10 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from mnist_pipeline.ml.architectures import network_for
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import SIDE, LabeledImages
-from mnist_pipeline.ml.network import DigitCNN
+from mnist_pipeline.ml.network import Network
 from mnist_pipeline.ml.predictor import GOLDEN, ONNX
 from mnist_pipeline.ml.training import Trained
 
@@ -26,7 +27,7 @@ def version_files(trained: Trained, validation: LabeledImages) -> dict[str, byte
     return pack(trained.network, validation.images)
 
 
-def pack(network: DigitCNN, examples: np.ndarray) -> dict[str, bytes]:
+def pack(network: Network, examples: np.ndarray) -> dict[str, bytes]:
     """File name -> bytes. examples: uint8 [N, 28, 28], the first 16 become the golden inputs."""
     from safetensors.numpy import save as save_arrays
     from safetensors.torch import save as save_tensors
@@ -40,16 +41,16 @@ def pack(network: DigitCNN, examples: np.ndarray) -> dict[str, bytes]:
     }
 
 
-def load_network(files: Mapping[str, bytes], config: ModelConfig, classes: int) -> DigitCNN:
+def load_network(files: Mapping[str, bytes], config: ModelConfig, classes: int) -> Network:
     """The torch network of a version, in evaluation mode on the CPU."""
     from safetensors.torch import load
 
-    network = DigitCNN(config, classes)
+    network = network_for(config, classes)
     network.load_state_dict(load(files[WEIGHTS]))
     return network.eval()
 
 
-def to_onnx(network: DigitCNN) -> bytes:
+def to_onnx(network: Network) -> bytes:
     """The graph with uint8 [N, 28, 28] in, "logits" float32 [N, classes] out, N free."""
     buffer = io.BytesIO()
     exporter_log = logging.getLogger("torch.onnx")
@@ -73,7 +74,7 @@ def to_onnx(network: DigitCNN) -> bytes:
     return buffer.getvalue()
 
 
-def torch_logits(network: DigitCNN, images: np.ndarray, batch: int = 1_000) -> np.ndarray:
+def torch_logits(network: Network, images: np.ndarray, batch: int = 1_000) -> np.ndarray:
     """float32 [N, classes] from uint8 [N, 28, 28], by torch itself."""
     with torch.inference_mode():
         parts = [network(torch.tensor(images[at : at + batch])) for at in range(0, len(images), batch)]
