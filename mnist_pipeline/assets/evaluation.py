@@ -15,12 +15,16 @@ from mnist_pipeline.retries import retrying
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9
+MEASURED_BY = (
+    *("ml/report.py", "ml/metrics.py", "ml/custom_metrics.py", "ml/predictor.py"),
+    *("ml/calibration.py", "ml/conformal.py", "ml/corruptions.py"),
+)
 
 
 @dg.asset(
     group_name="evaluation",
     kinds={"scikitlearn"},
-    code_version=code_version("ml/metrics.py", "ml/custom_metrics.py", "ml/predictor.py"),
+    code_version=code_version(*MEASURED_BY),
     automation_condition=KEPT_UP_TO_DATE,
 )
 @retrying
@@ -34,31 +38,24 @@ def model_evaluation(
 ) -> dg.MaterializeResult[str]:
     """The report of the newest version; the value is the key of the report in the store."""
     from mnist_pipeline.ml.custom_metrics import METRICS
-    from mnist_pipeline.ml.metrics import evaluate, scalars
+    from mnist_pipeline.ml.metrics import scalars
     from mnist_pipeline.ml.predictor import Predictor
+    from mnist_pipeline.ml.report import measure
 
     store, names = models.open(), processed_mnist_data.origin.class_names
-    predictor = Predictor.load(store.load(digit_classifier))
-    parts = {
-        part: evaluate(
-            processed_mnist_data[part].labels,
-            predictor.predict(processed_mnist_data[part].images).probabilities,
-            names,
-            METRICS,
-        )
-        for part in ("validation", "test")
-    }
+    card, predictor = store.card(digit_classifier), Predictor.load(store.load(digit_classifier))
+    parts = measure(predictor, processed_mnist_data, METRICS, card.metrics.get("temperature", 1.0))
     report = {
         "version": digit_classifier,
-        "model_digest": store.card(digit_classifier).digest,
+        "model_digest": card.digest,
         "data_digest": processed_mnist_data.digest(),
         "dataset": processed_mnist_data.origin.dataset,
         "source": processed_mnist_data.origin.source,
         **parts,
     }
     key = store.add_report(report)
-    numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(parts[part]).items()}
-    images = _drawn(parts["test"], processed_mnist_data["test"], names)
+    numbers = {f"{part}_{name}": value for part in ("validation", "test") for name, value in scalars(parts[part]).items()}
+    images = _drawn(parts, processed_mnist_data["test"], names)
     with tracking.open(context) as tracker:
         records.evaluated(tracker, digit_classifier, numbers, images)
     return dg.MaterializeResult(
@@ -68,7 +65,9 @@ def model_evaluation(
             "version": digit_classifier,
             **{name: pictures.open().show("model_evaluation", name, png) for name, png in images.items()},
             "scores": _scores(parts["test"]),
+            "corruptions": _corruptions(parts["corruptions"]),
             "worst_class": parts["test"]["worst_class"]["name"],
+            "worst_slice": parts["test"]["worst_slice"],
             **dict(sorted(numbers.items())),
             "report": key,
             **records.page(tracker),
@@ -107,11 +106,11 @@ def evaluation_checks(
     yield verdict(NO_CLASS_IS_LEFT_BEHIND, worst["f1"] >= WORST_CLASS_F1, worst=worst["name"], f1=worst["f1"])
 
 
-def _drawn(test: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:
+def _drawn(report: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:
     """The pictures of the test part, as PNG."""
-    from mnist_pipeline.ml import plots
+    from mnist_pipeline.ml import evidence_pictures, plots
 
-    wrong = test["mistakes"]
+    test, wrong = report["test"], report["test"]["mistakes"]
     sheet = plots.contact_sheet(
         data.images[[each["row"] for each in wrong]],
         [f"{each['truth']}→{each['predicted']} {each['confidence']:.0%}" for each in wrong],
@@ -121,6 +120,13 @@ def _drawn(test: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) ->
         "confusion": plots.confusion(test["confusion"], names),
         "per_class": plots.per_class(test["per_class"]),
         "mistakes": sheet,
+        "reliability": evidence_pictures.reliability(
+            {
+                "before": (test["calibration_error_before"], test["reliability"]["before"]),
+                "after": (test["calibration_error"], test["reliability"]["after"]),
+            }
+        ),
+        "robustness": evidence_pictures.robustness(report["corruptions"]["accuracy"]),
     }
 
 
@@ -132,3 +138,18 @@ def _scores(test: dict[str, Any]) -> dg.TableMetadataValue:
             for name, scores in test["per_class"].items()
         ]
     )
+
+
+def _corruptions(card: dict[str, Any]) -> dg.TableMetadataValue:
+    """The corruption card: a corruption a row, the accuracy at each severity with what it means."""
+    from mnist_pipeline.ml.corruptions import CORRUPTIONS
+
+    rows = []
+    for name, (plain, *shares) in card["accuracy"].items():
+        kind = CORRUPTIONS[name]
+        worse = {
+            f"severity {i + 1}": f"{share:.1%} ({amount:g} {kind.unit})"
+            for i, (share, amount) in enumerate(zip(shares, kind.amounts, strict=True))
+        }
+        rows.append(dg.TableRecord({"corruption": name, "as it is": f"{plain:.1%}", **worse}))
+    return dg.MetadataValue.table(rows)

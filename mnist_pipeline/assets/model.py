@@ -27,6 +27,8 @@ CODE = code_version(
     "ml/augmentation.py",
     "ml/training.py",
     "ml/artifacts.py",
+    "ml/calibration.py",
+    "ml/conformal.py",
     "ml/predictor.py",
 )
 COMPARED_IMAGES = 1_000
@@ -125,11 +127,15 @@ def _store(store: ModelStore, trained: "Trained", data: DigitData, run_id: str) 
     """What was trained as a version, with everything that it came from on its card."""
     from mnist_pipeline.ml.artifacts import version_files
 
-    best = trained.best
+    best, files = trained.best, version_files(trained, data["validation"])
     return store.add_version(
-        version_files(trained, data["validation"]),
+        files,
         label=trained.config.label(best.validation_accuracy),
-        metrics={"validation_accuracy": best.validation_accuracy, "validation_loss": best.validation_loss},
+        metrics={
+            "validation_accuracy": best.validation_accuracy,
+            "validation_loss": best.validation_loss,
+            "temperature": round(float(trained.network.temperature), 4),
+        },
         config=trained.config.model_dump(),
         class_names=data.origin.class_names,
         preparation=data.origin.preparation,
@@ -147,6 +153,7 @@ def _facts(trained: "Trained") -> dict[str, Any]:
         "validation_loss": best.validation_loss,
         "train_loss": best.train_loss,
         "best_epoch": best.number,
+        "temperature": round(float(trained.network.temperature), 4),
         "epochs": last.number,
         "training_seconds": last.seconds,
         "images_per_second": last.images_per_s,
