@@ -54,7 +54,9 @@ def model_evaluation(
         **parts,
     }
     key = store.add_report(report)
-    numbers = {f"{part}_{name}": value for part in ("validation", "test") for name, value in scalars(parts[part]).items()}
+    numbers = {
+        f"{part}_{name}": value for part in ("validation", "test") for name, value in scalars(parts[part]).items()
+    }
     images = _drawn(parts, processed_mnist_data["test"], names)
     with tracking.open(context) as tracker:
         records.evaluated(tracker, digit_classifier, numbers, images)
