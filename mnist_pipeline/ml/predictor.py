@@ -47,7 +47,10 @@ class Predictor:
 
     @classmethod
     def load(cls, files: Mapping[str, bytes], threads: int = 0) -> "Predictor":
-        """From the files of a version, after replaying its golden inputs. Raises WrongAnswers; ValueError for what `sets_of` does."""
+        """From the files of a version, after replaying its golden inputs. Raises WrongAnswers.
+
+        Raises ValueError for sets that cannot be read.
+        """
         from safetensors.numpy import load
 
         predictor, golden = cls(files[ONNX], threads, sets_of(files)), load(files[GOLDEN])

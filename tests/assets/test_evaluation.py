@@ -13,6 +13,7 @@ from mnist_pipeline.ml import custom_metrics
 from mnist_pipeline.ml.artifacts import load_network, torch_logits
 from mnist_pipeline.ml.calibration import calibration_error
 from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.corruptions import CORRUPTIONS
 from mnist_pipeline.ml.metrics import MetricFailed
 from mnist_pipeline.ml.predictor import Predictor, softmax
 from mnist_pipeline.store import CorruptVersion
@@ -143,7 +144,7 @@ def test_the_worst_slice_is_in_report_and_ui_and_can_be_demanded(
     assert report["test"]["worst_slice_accuracy"] == said["test_worst_slice_accuracy"] == lowest
     worst = report["corruptions"]["worst_slice"]
     assert said["worst_slice"] == f"{worst['name']}, severity {worst['severity']}"
-    assert [row["corruption"] for row in said["corruptions"]] == list(report["corruptions"]["accuracy"])
+    assert [row.data["corruption"] for row in said["corruptions"].records] == list(CORRUPTIONS)
     for demanded, reason in (
         (0.99, f"not deployed: worst_slice_accuracy {lowest:.4g} is not above 0.99"),
         (lowest - 0.01, "serves already and still passes the gate"),
