@@ -19,6 +19,7 @@ import mnist_pipeline
 from mnist_pipeline.definitions import build_definitions
 from mnist_pipeline.files import read_value
 from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.conformal import CONFORMAL, PredictionSets
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Mail, Models, Pictures, Tracking, dev_resources
 from mnist_pipeline.store import ModelStore
@@ -127,8 +128,9 @@ class Pipeline:
         """What an asset handed on: the name of a version, the key of a report, answers."""
         return read_value(self._resource("io_manager").open(), asset, asset)
 
-    def variant(self, change: Callable[[DigitCNN], None], **facts: Any) -> str:
-        """Another stored version: the network of this pipeline, changed. facts: what its card says else."""
+    def variant(self, change: Callable[[DigitCNN], None], sets: bytes = b"", **facts: Any) -> str:
+        """Another stored version: the network of this pipeline, changed. sets: its conformal.json, if it has one.
+        facts: what its card says else."""
         import torch  # not above: conftest.py sets the number of threads first
 
         from mnist_pipeline.ml.artifacts import load_network, pack
@@ -138,8 +140,19 @@ class Pipeline:
         with torch.no_grad():
             change(network)
         same = {key: getattr(card, key) for key in FACTS}
-        files = pack(network, self.digits()["validation"].images)
+        files = pack(network, self.digits()["validation"].images) | ({CONFORMAL: sets} if sets else {})
         return self.store.add_version(files, **{**same, "label": "variant", **facts}).name
+
+    def four_or_nine(self) -> str:
+        """A stored version that says 4 to everything, and leaves 9 possible."""
+
+        def undecided(network: DigitCNN) -> None:
+            network.classifier.weight.zero_()
+            network.classifier.bias.zero_()
+            network.temperature.fill_(1.0)
+            network.classifier.bias[4], network.classifier.bias[9] = 10.5, 10
+
+        return self.variant(undecided, PredictionSets(0.99, 0.1, 100).as_json(), label="undecided")
 
     def stored(self) -> dict[str, str]:
         """Blob -> sha256 of everything in the model store."""

@@ -16,12 +16,16 @@ from mnist_pipeline.store import ModelStore
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9
+MEASURED_BY = (
+    *("ml/report.py", "ml/metrics.py", "ml/custom_metrics.py", "ml/predictor.py"),
+    *("ml/calibration.py", "ml/conformal.py", "ml/corruptions.py"),
+)
 
 
 @dg.asset(
     group_name="evaluation",
     kinds={"scikitlearn"},
-    code_version=code_version("ml/metrics.py", "ml/custom_metrics.py", "ml/predictor.py"),
+    code_version=code_version(*MEASURED_BY),
     automation_condition=KEPT_UP_TO_DATE,
 )
 @retrying
@@ -38,9 +42,9 @@ def model_evaluation(
 
     store, names = models.open(), processed_mnist_data.origin.class_names
     report = report_on(store, digit_classifier, processed_mnist_data)
-    key, parts = store.add_report(report), {part: report[part] for part in ("validation", "test")}
-    numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(parts[part]).items()}
-    images = _drawn(parts["test"], processed_mnist_data["test"], names)
+    key, parts = store.add_report(report), ("validation", "test")
+    numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(report[part]).items()}
+    images = _drawn(report, processed_mnist_data["test"], names)
     with tracking.open(context) as tracker:
         records.evaluated(tracker, digit_classifier, numbers, images)
     return dg.MaterializeResult(
@@ -49,8 +53,10 @@ def model_evaluation(
         metadata={
             "version": digit_classifier,
             **{name: pictures.open().show("model_evaluation", name, png) for name, png in images.items()},
-            "scores": _scores(parts["test"]),
-            "worst_class": parts["test"]["worst_class"]["name"],
+            "scores": _scores(report["test"]),
+            "corruptions": _corruptions(report["corruptions"]),
+            "worst_class": report["test"]["worst_class"]["name"],
+            "worst_slice": report["test"]["worst_slice"],
             **dict(sorted(numbers.items())),
             "report": key,
             **records.page(tracker),
@@ -95,19 +101,14 @@ def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any
     Raises MetricFailed, WrongAnswers, and what the store raises.
     """
     from mnist_pipeline.ml.custom_metrics import METRICS
-    from mnist_pipeline.ml.metrics import evaluate
     from mnist_pipeline.ml.predictor import Predictor
+    from mnist_pipeline.ml.report import measure
 
-    predictor = Predictor.load(store.load(version))
-    parts = {
-        part: evaluate(
-            data[part].labels, predictor.predict(data[part].images).probabilities, data.origin.class_names, METRICS
-        )
-        for part in ("validation", "test")
-    }
+    card = store.card(version)
+    parts = measure(Predictor.load(store.load(version)), data, METRICS, card.metrics.get("temperature", 1.0))
     return {
         "version": version,
-        "model_digest": store.card(version).digest,
+        "model_digest": card.digest,
         "data_digest": data.digest(),
         "dataset": data.origin.dataset,
         "source": data.origin.source,
@@ -115,11 +116,11 @@ def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any
     }
 
 
-def _drawn(test: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:
+def _drawn(report: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:
     """The pictures of the test part, as PNG."""
-    from mnist_pipeline.ml import plots
+    from mnist_pipeline.ml import evidence_pictures, plots
 
-    wrong = test["mistakes"]
+    test, wrong = report["test"], report["test"]["mistakes"]
     sheet = plots.contact_sheet(
         data.images[[each["row"] for each in wrong]],
         [f"{each['truth']}→{each['predicted']} {each['confidence']:.0%}" for each in wrong],
@@ -129,6 +130,13 @@ def _drawn(test: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) ->
         "confusion": plots.confusion(test["confusion"], names),
         "per_class": plots.per_class(test["per_class"]),
         "mistakes": sheet,
+        "reliability": evidence_pictures.reliability(
+            {
+                "before": (test["calibration_error_before"], test["reliability"]["before"]),
+                "after": (test["calibration_error"], test["reliability"]["after"]),
+            }
+        ),
+        "robustness": evidence_pictures.robustness(report["corruptions"]["accuracy"]),
     }
 
 
@@ -140,3 +148,18 @@ def _scores(test: dict[str, Any]) -> dg.TableMetadataValue:
             for name, scores in test["per_class"].items()
         ]
     )
+
+
+def _corruptions(card: dict[str, Any]) -> dg.TableMetadataValue:
+    """The corruption card: a corruption a row, the accuracy at each severity with what it means."""
+    from mnist_pipeline.ml.corruptions import CORRUPTIONS
+
+    rows = []
+    for name, (plain, *shares) in card["accuracy"].items():
+        kind = CORRUPTIONS[name]
+        worse = {
+            f"severity {i + 1}": f"{share:.1%} ({amount:g} {kind.unit})"
+            for i, (share, amount) in enumerate(zip(shares, kind.amounts, strict=True))
+        }
+        rows.append(dg.TableRecord({"corruption": name, "as it is": f"{plain:.1%}", **worse}))
+    return dg.MetadataValue.table(rows)

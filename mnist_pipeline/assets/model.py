@@ -25,7 +25,8 @@ LEARNING = (
     *("ml/config.py", "ml/network.py", "ml/architectures.py", "ml/resnet.py", "ml/vision_transformer.py"),
     *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/learning.py"),
 )
-CODE = code_version(*LEARNING, "ml/classical_graphs.py", "ml/artifacts.py", "ml/predictor.py")
+STORING = ("ml/classical_graphs.py", "ml/artifacts.py", "ml/calibration.py", "ml/conformal.py", "ml/predictor.py")
+CODE = code_version(*LEARNING, *STORING)
 SHOWN = 12
 LEAST_LEARNED = 0.1  # of the way from guessing to perfect: 0.19 for ten classes, 0.55 for two
 
@@ -145,14 +146,15 @@ def store_version(store: ModelStore, trained: "Trained", data: DigitData, run_id
     """What was trained as a version, with everything that it came from on its card."""
     from mnist_pipeline.ml.artifacts import version_files
 
-    best = trained.best
+    best, files = trained.best, version_files(trained, data["validation"])
     return store.add_version(
-        version_files(trained, data["validation"]),
+        files,
         label=trained.config.label(best.validation_accuracy),
         metrics={
             "validation_accuracy": best.validation_accuracy,
             "validation_loss": best.validation_loss,
             "training_seconds": trained.history[-1].seconds,
+            "temperature": round(float(trained.network.temperature), 4),
         },
         config=trained.config.model_dump(),
         class_names=data.origin.class_names,
@@ -172,6 +174,7 @@ def _facts(trained: "Trained") -> dict[str, Any]:
         "validation_loss": best.validation_loss,
         "train_loss": best.train_loss,
         "best_epoch": best.number,
+        "temperature": round(float(trained.network.temperature), 4),
         "epochs": last.number,
         "training_seconds": last.seconds,
         "images_per_second": last.images_per_s,

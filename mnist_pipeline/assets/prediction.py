@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CODE = code_version(
     *("inbox/mailbox.py", "inbox/bucket.py", "inbox/scoring.py"),
-    *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py"),
+    *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py", "ml/conformal.py"),
 )
 FIRST_NIGHT = "2026-01-01"
 SHOWN = 10
@@ -53,6 +53,12 @@ class PredictionConfig(dg.Config):
         return not (self.paths or self.images or self.inbox_files)
 
 
+class NightConfig(dg.Config):
+    """What a night's table is to say where the model is not sure."""
+
+    abstain: bool = Field(False, description="no label where the prediction set has several classes; batch only")
+
+
 def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
     """The asset for the nights of one time zone, which are predicted at one time of day."""
 
@@ -67,22 +73,27 @@ def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
     )
     @retrying
     def batch_digit_predictions(
-        context: dg.AssetExecutionContext, models: Models, mail: Mail, tracking: Tracking
+        context: dg.AssetExecutionContext, config: NightConfig, models: Models, mail: Mail, tracking: Tracking
     ) -> dg.MaterializeResult[None]:
         """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
-        return _predict_night(context, nightly, models, mail, tracking)
+        return _predict_night(context, nightly, config, models, mail, tracking)
 
     return batch_digit_predictions
 
 
 def _predict_night(
-    context: dg.AssetExecutionContext, nightly: NightlyRun, models: Models, mail: Mail, tracking: Tracking
+    context: dg.AssetExecutionContext,
+    nightly: NightlyRun,
+    config: NightConfig,
+    models: Models,
+    mail: Mail,
+    tracking: Tracking,
 ) -> dg.MaterializeResult[None]:
     from mnist_pipeline.inbox.scoring import score_all, write_tables
     from mnist_pipeline.production import load_production
 
     night, production = context.partition_key, load_production(models.open())
-    scorer, inbox, shelf = _scorer(production), mail.open(), mail.answers()
+    scorer, inbox, shelf = _scorer(production, abstain=config.abstain), mail.open(), mail.answers()
     files = _claimed(context.instance, nightly, night, inbox)
     predictions, quarantine = f"{night}.parquet", f"quarantine/{night}.parquet"
     with inbox.opened(night, files) as opened:
@@ -102,6 +113,7 @@ def _predict_night(
             "files": len(files),
             "predictions": tally.predictions,
             "quarantined": tally.quarantined,
+            "uncertain": tally.uncertain,
             "empty_inbox": not files,
             "still_waiting": len(inbox.waiting()),
             "table": dg.MetadataValue.path(shelf.where(predictions)),
@@ -142,7 +154,7 @@ def digit_predictions(
     import numpy as np
 
     from mnist_pipeline.ml import plots
-    from mnist_pipeline.ml.answers import answer_of
+    from mnist_pipeline.ml.answers import answer_of, with_set
     from mnist_pipeline.production import load_production
 
     production = load_production(models.open())
@@ -158,8 +170,10 @@ def digit_predictions(
     pixels = np.stack(list(seen.values())) if seen else np.zeros((0, 28, 28), np.uint8)
     found = production.predictor.predict(pixels)
     answers = dict(zip(seen, found.probabilities.tolist(), strict=True))
-    rows = [{"image": name, **answer_of(answers.get(name), names)} for name in given]
-    rows += [{"image": name, **answer_of(None, names), "reason": reason} for name, reason in faults.items()]
+    sets = production.predictor.sets
+    possible = {name: sets.of(row, names) for name, row in answers.items()}
+    rows = [{"image": name, **with_set(answer_of(answers.get(name), names), possible.get(name))} for name in given]
+    rows += [{"image": name, **with_set(answer_of(None, names), None), "reason": faults[name]} for name in faults]
     picture = plots.answers(pixels[:SHOWN], found.probabilities[:SHOWN], names)
     return dg.MaterializeResult(
         value=[{**row, **_answered_by(production)} for row in rows],
@@ -185,12 +199,12 @@ def digit_predictions(
     )
 
 
-def _scorer(production: "Production") -> "Scorer":
+def _scorer(production: "Production", *, abstain: bool) -> "Scorer":
     from mnist_pipeline.inbox.scoring import Scorer
 
     card = production.card
     preparation, number = preparation_named(card.preparation), production.decision.number
-    return Scorer(production.predictor, tuple(card.class_names), preparation, card.name, number)
+    return Scorer(production.predictor, tuple(card.class_names), preparation, card.name, number, abstain)
 
 
 def _read(config: PredictionConfig, production: "Production") -> "dict[str, np.ndarray | None]":

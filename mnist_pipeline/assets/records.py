@@ -82,6 +82,7 @@ def predicted(tracker: Tracker, night: str, files: int, tally: "Tally", answered
             "night_files": files,
             "night_predictions": tally.predictions,
             "night_quarantined": tally.quarantined,
+            "night_uncertain": tally.uncertain,
             **({} if mean is None else {"night_mean_confidence": mean}),
             **{f"night_{name}": share for name, share in shares.items()},
         }

@@ -8,7 +8,7 @@ import typer
 from mnist_pipeline.cli.faults import end_with
 from mnist_pipeline.cli.places import AsJson, known_versions, opened
 from mnist_pipeline.cli.showing import share, show_json, show_table
-from mnist_pipeline.ml.answers import answer_of
+from mnist_pipeline.ml.answers import answer_of, with_set
 from mnist_pipeline.store import Card, ModelStore
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def predict(
     version: Annotated[
         str, typer.Option(help="Another stored version than the one in production.", autocompletion=known_versions)
     ] = "",
+    abstain: Annotated[bool, typer.Option("--abstain", help="No label where the set has several classes.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Say which digit is on each image, through the same front door and predictor as batch and service.
@@ -63,7 +64,7 @@ def predict(
     """
     answering = _answering(opened(), version)
     asked = _read(files, answering.card)
-    predictions = _answers(asked, answering)
+    predictions = _answers(asked, answering, abstain=abstain)
     if as_json:
         unreadable = [{"file": name, "reason": reason} for name, reason in asked.faults.items()]
         show_json({**_answered_by(answering), "predictions": predictions, "unreadable": unreadable})
@@ -104,23 +105,24 @@ def _read(files: list[str], card: Card) -> Asked:
     return asked
 
 
-def _answers(asked: Asked, answering: Answering) -> list[dict[str, Any]]:
+def _answers(asked: Asked, answering: Answering, *, abstain: bool) -> list[dict[str, Any]]:
     import numpy as np
 
     seen = [image for image in asked.images if image is not None]
     found = answering.predictor.predict(np.stack(seen) if seen else np.zeros((0, 28, 28), np.uint8))
     probabilities = iter(found.probabilities)
     return [
-        {"file": name, "row": row, **_answer(None if image is None else next(probabilities), answering.card)}
+        {"file": name, "row": row, **_answer(None if image is None else next(probabilities), answering, abstain)}
         for name, row, image in zip(asked.files, asked.rows, asked.images, strict=True)
     ]
 
 
-def _answer(probabilities: "np.ndarray | None", card: Card) -> dict[str, Any]:
+def _answer(probabilities: "np.ndarray | None", answering: Answering, abstain: bool) -> dict[str, Any]:
     """As the service answers."""
     if probabilities is None:
-        return {**answer_of(None, ()), "reason": NO_DIGIT}
-    return answer_of(probabilities.tolist(), card.class_names)
+        return with_set({**answer_of(None, ()), "reason": NO_DIGIT}, None)
+    row, names = probabilities.tolist(), answering.card.class_names
+    return with_set(answer_of(row, names), answering.predictor.sets.of(row, names), abstain=abstain)
 
 
 def _answered_by(answering: Answering) -> dict[str, Any]:
@@ -129,8 +131,11 @@ def _answered_by(answering: Answering) -> dict[str, Any]:
 
 def _show(predictions: list[dict[str, Any]], answering: Answering) -> None:
     by = (answering.card.name, str(answering.decision or "–"))
-    rows = [(_place(each), each["label"] or each["reason"], share(each["confidence"]), *by) for each in predictions]
-    show_table(("file", "label", "confidence", "version", "decision"), rows)
+    rows = [
+        (_place(each), each["label"] or each["reason"], share(each["confidence"]), ", ".join(each["set"] or "–"), *by)
+        for each in predictions
+    ]
+    show_table(("file", "label", "confidence", "set", "version", "decision"), rows)
 
 
 def _place(answer: dict[str, Any]) -> str:

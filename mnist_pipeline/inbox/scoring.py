@@ -24,6 +24,7 @@ from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.storage.shelves import Shelf
 
+ABSTAINED = "abstained"  # among the labels of a night
 NOTHING = np.empty((SIDE, SIDE), np.uint8)
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
 
@@ -53,16 +54,20 @@ class Scored:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Who answers: the predictor with what each row must say about it."""
+    """Who answers: the predictor with what each row must say about it. abstain: no label where several may be."""
 
     predictor: Predictor
     class_names: tuple[str, ...]
     preparation: Preparation
     version: str
     decision: int
+    abstain: bool = False
 
     def schema(self) -> pa.Schema:
-        """One row an image; label and confidence are null where there is no digit on it."""
+        """One row an image; label and confidence are null where there is no digit on it.
+
+        prediction_set: every class that it may be, the most probable first; null also where the version has no sets.
+        """
         return pa.schema(
             [
                 ("file", pa.string()),
@@ -70,6 +75,7 @@ class Scorer:
                 ("sha256", pa.string()),
                 ("label", pa.string()),
                 ("confidence", pa.float32()),
+                ("prediction_set", pa.list_(pa.string())),
                 *((f"p_{name}", pa.float32()) for name in self.class_names),
                 ("model_version", pa.string()),
                 ("decision", pa.int64()),
@@ -108,12 +114,13 @@ def score(folder: Path, shard: Shard, scorer: Scorer) -> Scored:
 class Tally:
     """What a night came to, counted while it is written: it does not grow with the night.
 
-    sha256: of the file of predictions, once it is whole.
+    sha256: of the file of predictions, once it is whole. uncertain: images whose set has several classes.
     """
 
     sha256: str = ""
     predictions: int = 0
     quarantined: int = 0
+    uncertain: int = 0
     labels: Counter[str] = field(default_factory=Counter)
     confidence: float = 0.0
     reasons: dict[str, str] = field(default_factory=dict)
@@ -123,7 +130,11 @@ class Tally:
         self.predictions += len(scored.predictions)
         self.quarantined += len(scored.quarantine)
         for each in pc.value_counts(scored.predictions["label"]).to_pylist():
-            self.labels[each["values"] or "no digit"] += each["counts"]
+            self.labels[each["values"] or ABSTAINED] += each["counts"]
+        blank = scored.predictions["confidence"].null_count
+        self.labels.update({"no digit": blank, ABSTAINED: -blank})
+        self.labels += Counter()  # without what there is none of
+        self.uncertain += pc.sum(pc.greater(pc.list_value_length(scored.predictions["prediction_set"]), 1)).as_py() or 0
         self.confidence += pc.sum(scored.predictions["confidence"]).as_py() or 0.0
         for row in scored.quarantine.slice(0, max(0, 10 - len(self.reasons))).to_pylist():
             self.reasons[row["file"]] = row["reason"]
@@ -197,8 +208,11 @@ def _rows(
     probabilities = np.full((count, len(scorer.class_names)), np.nan, np.float32)
     confidence = np.full(count, np.nan, np.float32)
     probabilities[seen], confidence[seen] = found.probabilities, found.confidence
+    possible = scorer.predictor.sets.among(found.probabilities)
     labels = np.full(count, None, object)
     labels[seen] = np.asarray(scorer.class_names, object)[found.labels]
+    if scorer.abstain and possible is not None:
+        labels[np.flatnonzero(seen)[possible.sum(1) > 1]] = None
     blank = ~seen
     columns = [
         pa.array(map(_as_text, names), pa.string()),
@@ -206,11 +220,23 @@ def _rows(
         pa.array(sums, pa.string()),
         pa.array(labels, pa.string()),
         pa.array(confidence, pa.float32(), mask=blank),
+        _sets(possible, found.probabilities, seen, scorer.class_names),
         *(pa.array(column, pa.float32(), mask=blank) for column in probabilities.T),
         pa.repeat(pa.scalar(scorer.version, pa.string()), count),
         pa.repeat(pa.scalar(scorer.decision, pa.int64()), count),
     ]
     return pa.table(columns, schema=scorer.schema())
+
+
+def _sets(possible: np.ndarray | None, probabilities: np.ndarray, seen: np.ndarray, names: Sequence[str]) -> pa.Array:
+    """A list for each of N images. possible: bool [M, classes], of those that show a digit."""
+    if possible is None:
+        return pa.nulls(len(seen), pa.list_(pa.string()))
+    order = np.argsort(-probabilities, 1, kind="stable")
+    ends = np.zeros(len(seen) + 1, np.int32)
+    ends[1:][seen] = possible.sum(1)
+    members = np.asarray(names, object)[order[np.take_along_axis(possible, order, 1)]]
+    return pa.ListArray.from_arrays(ends.cumsum(dtype=np.int32), pa.array(members, pa.string()), mask=pa.array(~seen))
 
 
 def _faults(faults: Sequence[tuple[str, str, str]]) -> pa.Table:

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from mnist_pipeline.ml.architectures import network_for
+from mnist_pipeline.ml.calibration import fit_temperature
 from mnist_pipeline.ml.classical import Classical
 from mnist_pipeline.ml.config import CLASSICAL, ModelConfig
+from mnist_pipeline.ml.conformal import CONFORMAL, conform
 from mnist_pipeline.ml.digits import SIDE, LabeledImages
 from mnist_pipeline.ml.network import Network
-from mnist_pipeline.ml.predictor import GOLDEN, ONNX
+from mnist_pipeline.ml.predictor import GOLDEN, ONNX, softmax
 from mnist_pipeline.ml.training import Trained
 
 WEIGHTS = "weights.safetensors"
@@ -28,9 +30,16 @@ COMPARED_IMAGES = 1_000
 def version_files(trained: Trained, validation: LabeledImages) -> dict[str, bytes]:
     """File name -> bytes: all that is stored of what was trained. Whatever more a version is to keep is added here.
 
-    validation: what the training was judged by, for what is fitted after it.
+    validation: what the training was judged by, for what is fitted after it: the temperature, which the network has
+    from then on, and the sets, which are of the probabilities that it gives with it.
     """
-    return pack(trained.network, validation.images)
+    network = trained.network
+    network.temperature.fill_(1.0)  # so that doing it again gives the same
+    logits = torch_logits(network, validation.images)
+    network.temperature.fill_(fit_temperature(logits, validation.labels))
+    probabilities = softmax(logits / network.temperature.numpy())
+    sets = conform(probabilities, validation.labels, trained.config.coverage)
+    return {**pack(network, validation.images), CONFORMAL: sets.as_json()}
 
 
 def pack(network: Network, examples: np.ndarray) -> dict[str, bytes]:

@@ -98,6 +98,9 @@ class ModelConfig(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="auto: CUDA, else MPS, else CPU")
     seed: int = Field(0, ge=0, lt=2**63, description="of weights, order and augmentation")
+    coverage: float = Field(
+        0.99, gt=0, lt=1, description="share of images whose prediction set is to hold the truth (conformal)"
+    )
 
     @field_validator("patch")
     @classmethod

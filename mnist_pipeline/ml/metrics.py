@@ -4,16 +4,18 @@ Metrics of your own go into `custom_metrics`; whether the numbers are good enoug
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from mnist_pipeline.ml.calibration import calibration_error, reliability, uncalibrated
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 """(truth: int [N], probabilities: float32 [N, classes]) -> one number; its name is the function's name."""
 
 CONFIDENCE_LEVEL = 0.95
-CALIBRATION_BINS = 15
 MISTAKES_KEPT = 36
 
 
@@ -22,12 +24,22 @@ class MetricFailed(RuntimeError):
 
 
 def evaluate(
-    truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str], metrics: Sequence[Metric] = ()
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    metrics: Sequence[Metric] = (),
+    temperature: float = 1.0,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Everything about one part, ready for JSON. Raises MetricFailed naming the metric of yours that did."""
+    """Everything about one part, ready for JSON. Raises MetricFailed naming the metric of yours that did.
+
+    temperature: what the logits were divided by, to tell how well they were calibrated before. more: what else is
+    known about the part.
+    """
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     truth, predicted = truth.astype(np.int64), probabilities.argmax(1)
+    before = uncalibrated(probabilities, temperature)
     classes = list(range(len(class_names)))
     precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=classes, zero_division=0)
     columns = (precision, recall, f1, support.astype(int))
@@ -46,10 +58,13 @@ def evaluate(
         "macro_recall": float(recall.mean()),
         "macro_f1": float(f1.mean()),
         "calibration_error": calibration_error(truth, probabilities),
+        "calibration_error_before": calibration_error(truth, before),
+        "reliability": {"before": reliability(truth, before), "after": reliability(truth, probabilities)},
         "worst_class": {"name": worst, **per_class[worst]},
         "per_class": per_class,
         "confusion": confusion_matrix(truth, predicted, labels=classes).tolist(),
         "mistakes": worst_mistakes(truth, probabilities, class_names),
+        **more,
     }
     for metric in metrics:
         if metric.__name__ in report:
@@ -69,15 +84,6 @@ def wilson_interval(right: int, of: int) -> tuple[float, float]:
 
     interval = binomtest(right, of).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
     return float(interval.low), float(interval.high)
-
-
-def calibration_error(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017); 0 is perfect, 1 the worst."""
-    confidence = probabilities.max(1).astype(np.float64)
-    right = probabilities.argmax(1) == truth
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, right - confidence, CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(truth))
 
 
 def worst_mistakes(truth: np.ndarray, probabilities: np.ndarray, class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mnist_pipeline.ml.conformal import NO_SETS, NoSets, PredictionSets, sets_of
 from mnist_pipeline.ml.digits import SIDE
 
 ONNX, GOLDEN = "model.onnx", "golden.safetensors"
@@ -33,11 +34,12 @@ class Predictions:
 
 
 class Predictor:
-    """An ONNX Runtime session over one version's graph."""
+    """An ONNX Runtime session over one version's graph. sets: the classes that an answer leaves possible."""
 
-    def __init__(self, graph: bytes, threads: int = 0) -> None:
+    def __init__(self, graph: bytes, threads: int = 0, sets: PredictionSets | NoSets = NO_SETS) -> None:
         import onnxruntime
 
+        self.sets = sets
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads  # 0: as many as there are cores
         options.log_severity_level = 3
@@ -45,10 +47,13 @@ class Predictor:
 
     @classmethod
     def load(cls, files: Mapping[str, bytes], threads: int = 0) -> "Predictor":
-        """From the files of a version, after replaying its golden inputs. Raises WrongAnswers."""
+        """From the files of a version, after replaying its golden inputs. Raises WrongAnswers.
+
+        Raises ValueError for sets that cannot be read.
+        """
         from safetensors.numpy import load
 
-        predictor, golden = cls(files[ONNX], threads), load(files[GOLDEN])
+        predictor, golden = cls(files[ONNX], threads, sets_of(files)), load(files[GOLDEN])
         off = float(np.abs(predictor.logits(golden["images"]) - golden["logits"]).max())
         if not off <= TOLERANCE:
             raise WrongAnswers(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_pipeline.ml.answers import answer_of
+from mnist_pipeline.ml.answers import answer_of, with_set
 from mnist_pipeline.service.reading import Seen
 from mnist_pipeline.service.roster import Serving
 
@@ -24,19 +24,29 @@ class Answer:
     seen: Seen
     probabilities: np.ndarray
 
-    def of_each(self, *, shown: bool = False) -> list[dict[str, Any]]:
+    def of_each(self) -> list[dict[str, Any]]:
         """What is answered to each image; where there is no digit, that and nothing else."""
-        found = iter(zip(self.probabilities.tolist(), self.seen.images, strict=True))
-        return [self._one(*next(found), shown=shown) if there else _nothing() for there in self.seen.is_digit]
+        found = iter(self.probabilities.tolist())
+        return [answer_of(next(found), self.by.names) if there else _nothing() for there in self.seen.is_digit]
+
+    def with_sets(self, *, abstain: bool, shown: bool = False) -> list[dict[str, Any]]:
+        """The same with what else each image may show. abstain: no label where that is several. shown: with what the
+        network saw."""
+        images = iter(self.seen.images)
+        return [
+            {**self._with_set(each, abstain=abstain), **({"seen": next(images).tolist()} if shown and there else {})}
+            for each, there in zip(self.of_each(), self.seen.is_digit, strict=True)
+        ]
 
     def labels(self) -> list[str | None]:
         """Of each image; None where there is no digit."""
         best = iter(self.probabilities.argmax(1).tolist())
         return [self.by.names[next(best)] if there else None for there in self.seen.is_digit]
 
-    def _one(self, row: list[float], image: np.ndarray, *, shown: bool) -> dict[str, Any]:
-        found = answer_of(row, self.by.names)
-        return {**found, "seen": image.tolist()} if shown else found
+    def _with_set(self, each: dict[str, Any], *, abstain: bool) -> dict[str, Any]:
+        shares = each["probabilities"]
+        possible = self.by.predictor.sets.of(list(shares.values()), self.by.names) if shares else None
+        return with_set(each, possible, abstain=abstain)
 
 
 def _nothing() -> dict[str, Any]:

@@ -78,17 +78,18 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
     app.add_exception_handler(HTTPException, no_such_page)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, failed)
-    direct = _doors(app, answering, bodies, doors, pool)
+    direct = _doors(app, answering, bodies, doors, pool, abstain=settings.abstain)
     _open_inference(app, Protocol(answering, bodies))
     _pages(app, roster, metrics)
     return Guard(app, direct, settings.token, metrics, bodies)
 
 
 def _doors(
-    app: FastAPI, answering: Answering, bodies: Bodies, doors: Doors, pool: ThreadPoolExecutor
+    app: FastAPI, answering: Answering, bodies: Bodies, doors: Doors, pool: ThreadPoolExecutor, *, abstain: bool
 ) -> dict[tuple[str, str], Endpoint]:
     """This service's own doors and MLflow's; returns those that are answered past the router."""
-    predict, invocations = predict_with(answering, bodies), invocations_with(answering, bodies)
+    predict = predict_with(answering, bodies, abstain=abstain)
+    invocations = invocations_with(answering, bodies)
     feedback = feedback_with(answering, bodies, doors.feedback, pool)
     app.post(
         "/predict",

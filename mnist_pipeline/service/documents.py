@@ -22,10 +22,15 @@ class Refusal(BaseModel):
 class Prediction(BaseModel):
     """What is on one image."""
 
-    label: str | None = Field(description="null where there is no digit")
+    label: str | None = Field(description="null where there is no digit; with MNIST_ABSTAIN=on where several may be")
     confidence: float | None = Field(description="the probability of the label")
     probabilities: dict[str, float] | None = Field(description="of every class")
     reason: str | None = Field(None, description="why there is no label")
+    set: list[str] | None = Field(
+        None,
+        description="of /predict: every class that it may well be, the most probable first; null where there is no "
+        "digit, and from versions that were stored without conformal.json",
+    )
     seen: list[list[int]] | None = Field(None, description="28×28: what the network saw, where ?seen=true")
 
 

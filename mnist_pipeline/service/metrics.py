@@ -32,6 +32,12 @@ class Metrics:
             ["role", "label"],
             registry=self._registry,
         )
+        self.abstentions = Counter(
+            "mnist_abstentions",
+            "Of them, those that got no label since several were possible",
+            ["role"],
+            registry=self._registry,
+        )
         self.shadow_dropped = Counter(
             "mnist_shadow_dropped", "Images that the challenger had no time for", registry=self._registry
         )
@@ -50,6 +56,10 @@ class Metrics:
     def predicted(self, role: str, label: str | None) -> None:
         """One image."""
         self._child(self.predictions, role, label or NO_DIGIT).inc()  # type: ignore[union-attr]
+
+    def abstained(self, role: str, images: int) -> None:
+        """That many images of one request."""
+        self._child(self.abstentions, role).inc(images)  # type: ignore[union-attr]
 
     def _child(self, metric: Counter | Histogram, *labels: str) -> Counter | Histogram:
         """`labels()` takes a lock and twice the time of counting."""

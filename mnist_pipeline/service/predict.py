@@ -29,8 +29,8 @@ def routing_key(request: Request) -> str:
     return header(request.scope, KEY) or str(request.scope["request_id"])
 
 
-def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
-    """The endpoint of `POST /predict`."""
+def predict_with(answering: Answering, bodies: Bodies, *, abstain: bool) -> Endpoint:
+    """The endpoint of `POST /predict`. abstain: give no label where several are possible."""
 
     async def predict(request: Request) -> Response:
         scope = request.scope
@@ -41,7 +41,10 @@ def predict_with(answering: Answering, bodies: Bodies) -> Endpoint:
         answer = await answering.answer(asked, door, scope["request_id"], routing_key(request))
 
         def response() -> Response:
-            each, rest = answer.of_each(shown=shown), about(answer, scope["request_id"], scope["began"])
+            each = answer.with_sets(abstain=abstain, shown=shown)
+            if abstain:
+                answering.metrics.abstained(answer.by.role, sum(len(one["set"] or ()) > 1 for one in each))
+            rest = about(answer, scope["request_id"], scope["began"])
             return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
 
         return await answering.respond(answer, response)

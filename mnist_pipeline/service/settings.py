@@ -24,7 +24,7 @@ HOST, PORT = "127.0.0.1", 8000
 class Settings:
     """What can be turned. at_once: requests that may be at work; batch: images in one run of the network, 1 for none
     together; wait_s: that a run waits for more of them; share: of the requests that the challenger answers, 0 for it
-    to run in the shadow."""
+    to run in the shadow; abstain: whether an answer has no label where several are possible."""
 
     host: str = HOST
     port: int = PORT
@@ -36,6 +36,7 @@ class Settings:
     share: float = 0.0
     log: bool = True
     images: bool = False
+    abstain: bool = False
 
     @classmethod
     def of(cls, env: Mapping[str, str] = os.environ) -> "Settings":
@@ -51,6 +52,7 @@ class Settings:
             share=number(env, "MNIST_CHALLENGER_SHARE", 0, high=1),
             log=one_of(env, "MNIST_PREDICTION_LOG", ("on", "off")) == "on",
             images=one_of(env, "MNIST_KEEP_IMAGES", ("no", "yes")) == "yes",
+            abstain=one_of(env, "MNIST_ABSTAIN", ("off", "on")) == "on",
         )
 
 

@@ -8,10 +8,14 @@ import pytest
 from pipelines import Pipeline, data_version, flip_a_bit, metadata
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_score, recall_score
 
+from mnist_pipeline.assets.evaluation import model_evaluation
 from mnist_pipeline.ml import custom_metrics
 from mnist_pipeline.ml.artifacts import load_network, torch_logits
+from mnist_pipeline.ml.calibration import calibration_error
 from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.corruptions import CORRUPTIONS
 from mnist_pipeline.ml.metrics import MetricFailed
+from mnist_pipeline.ml.predictor import Predictor, softmax
 from mnist_pipeline.store import CorruptVersion
 
 
@@ -80,7 +84,7 @@ def test_every_number_is_metadata_that_can_be_plotted(finished: Pipeline, result
     assert said["worst_class"] == report["test"]["worst_class"]["name"]
 
 
-@pytest.mark.parametrize("picture", ["confusion", "per_class", "mistakes"])
+@pytest.mark.parametrize("picture", ["confusion", "per_class", "mistakes", "reliability", "robustness"])
 def test_pictures_are_shown_and_kept(finished: Pipeline, result: dg.ExecuteInProcessResult, picture: str) -> None:
     assert metadata(result, "model_evaluation")[picture].startswith(f"![{picture}](data:image/png;base64,")
     assert (finished.state / "pictures" / "model_evaluation" / f"{picture}.png").is_file()
@@ -91,6 +95,63 @@ def test_the_same_again_is_the_same_report(pipeline: Pipeline, result: dg.Execut
     again = pipeline.run("model_evaluation")
     assert data_version(again, "model_evaluation") == data_version(result, "model_evaluation")
     assert pipeline.stored() == stored
+
+
+# --- calibration, sets, corruptions ---
+
+
+def test_the_report_tells_calibration_before_and_after(finished: Pipeline) -> None:
+    name = finished.value("digit_classifier")
+    report, card = finished.store.report(finished.value("model_evaluation")), finished.store.card(name)
+    for part in ("validation", "test"):
+        measured, truth = report[part], finished.digits()[part].labels
+        after = torch_answers(finished, part)
+        before = after * np.float32(card.metrics["temperature"])
+        assert measured["calibration_error"] == pytest.approx(calibration_error(truth, softmax(after)), abs=1e-4)
+        assert measured["calibration_error_before"] == pytest.approx(
+            calibration_error(truth, softmax(before)), abs=1e-4
+        )
+    assert card.metrics["temperature"] != 1
+
+
+def test_the_report_tells_how_the_sets_do_on_images_they_were_not_calibrated_on(finished: Pipeline) -> None:
+    report, data = finished.store.report(finished.value("model_evaluation")), finished.digits()
+    predictor = Predictor.load(finished.store.load(finished.value("digit_classifier")))
+    expected = predictor.sets.measured(data["test"].labels, predictor.predict(data["test"].images).probabilities)
+    assert expected["coverage_asked"] == 0.99
+    assert expected.items() <= report["test"].items()
+    assert "coverage" not in report["validation"]
+
+
+def test_a_version_that_was_stored_before_there_were_sets_and_temperatures_is_evaluated_too(
+    pipeline: Pipeline,
+) -> None:
+    old = pipeline.variant(lambda network: None, metrics={"validation_accuracy": 0.9})
+    made = model_evaluation(
+        dg.build_asset_context(), old, pipeline.digits(), pipeline.models, pipeline.pictures, pipeline.untracked
+    )
+    test = pipeline.store.report(made.value)["test"]
+    assert test["calibration_error_before"] == pytest.approx(test["calibration_error"], abs=1e-6)
+    assert "coverage" not in test
+
+
+def test_the_worst_slice_is_in_report_and_ui_and_can_be_demanded(
+    pipeline: Pipeline, result: dg.ExecuteInProcessResult
+) -> None:
+    report = pipeline.store.report(pipeline.value("model_evaluation"))
+    lowest = min(min(shares) for shares in report["corruptions"]["accuracy"].values())
+    said = metadata(result, "model_evaluation")
+    assert report["test"]["worst_slice_accuracy"] == said["test_worst_slice_accuracy"] == lowest
+    worst = report["corruptions"]["worst_slice"]
+    assert said["worst_slice"] == f"{worst['name']}, severity {worst['severity']}"
+    assert [row.data["corruption"] for row in said["corruptions"].records] == list(CORRUPTIONS)
+    for demanded, reason in (
+        (0.99, f"not deployed: worst_slice_accuracy {lowest:.4g} is not above 0.99"),
+        (lowest - 0.01, "serves already and still passes the gate"),
+    ):
+        minimums = {"minimums": {"worst_slice_accuracy": demanded}}
+        decided = pipeline.run("production_digit_classifier", production_digit_classifier=minimums)
+        assert reason in metadata(decided, "production_digit_classifier")["reason"]
 
 
 # --- metrics of one's own ---

@@ -125,6 +125,23 @@ def test_every_image_of_the_night_is_answered_once(
     assert Path(said["table"]).is_file()
 
 
+@pytest.mark.parametrize("abstain", [False, True])
+def test_a_night_may_abstain_and_says_how_often_it_was_unsure(
+    pipeline: Pipeline, test_images: np.ndarray, abstain: bool
+) -> None:
+    version = pipeline.four_or_nine()
+    pipeline.run("production_digit_classifier", production_digit_classifier={"strategy": "manual", "version": version})
+    drop(pipeline, {"digit.png": encoded(test_images[0]), "blank.png": encoded(np.zeros((28, 28), np.uint8))})
+    said = metadata(
+        pipeline.run("batch_digit_predictions", night=NIGHT, batch_digit_predictions={"abstain": abstain}),
+        "batch_digit_predictions",
+    )
+    rows = {row["file"]: (row["label"], row["prediction_set"]) for row in table(pipeline)}
+    assert rows == {"digit.png": (None if abstain else "4", ["4", "9"]), "blank.png": (None, None)}
+    assert said["uncertain"] == 1
+    assert said["labels"] == {"no digit": 1, "abstained" if abstain else "4": 1}
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_gives_the_answer_of_the_pixels_in_it(
     pipeline: Pipeline, test_images: np.ndarray, predictor: Predictor, kind: str

@@ -48,9 +48,9 @@ def test_a_photo_is_answered_as_production_answers(finished: Pipeline, photo: Pa
     result = told(finished, "predict", str(photo))
     assert (result.exit_code, result.stderr) == (0, "")
     head, row = rows(result)
-    assert head == ["file", "label", "confidence", "version", "decision"]
+    assert head == ["file", "label", "confidence", "set", "version", "decision"]
     assert row[:2] == [str(photo), label]
-    assert row[3:] == [finished.value("digit_classifier"), "1"]
+    assert row[4:] == [finished.value("digit_classifier"), "1"]
     assert row[2].endswith(" %")
 
 
@@ -142,7 +142,7 @@ def test_another_version_can_be_asked(pipeline: Pipeline, photo: Path) -> None:
     other = pipeline.variant(all_ones)
     said = document(pipeline, "predict", "--version", other, str(photo))
     assert (said["model_version"], said["decision"]) == (other, None)
-    assert rows(told(pipeline, "predict", "--version", other, str(photo)))[1][3:] == [other, "–"]
+    assert rows(told(pipeline, "predict", "--version", other, str(photo)))[1][3:] == ["–", other, "–"]
     assert said["predictions"][0]["label"] == "1"
     assert document(pipeline, "predict", str(photo))["predictions"] != said["predictions"]
 
@@ -176,3 +176,14 @@ def test_no_file_is_wrong_usage(finished: Pipeline) -> None:
     result = told(finished, "predict")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "Missing argument" in result.stderr
+
+
+def test_what_it_may_be_is_told_and_abstained_from_where_that_is_wanted(pipeline: Pipeline, photo: Path) -> None:
+    version = pipeline.four_or_nine()
+    (plain,) = document(pipeline, "predict", "--version", version, str(photo))["predictions"]
+    assert (plain["label"], plain["set"]) == ("4", ["4", "9"])
+    (unsure,) = document(pipeline, "predict", "--version", version, "--abstain", str(photo))["predictions"]
+    assert (unsure["label"], unsure["set"]) == (None, ["4", "9"])
+    assert unsure["confidence"] == plain["confidence"]
+    shown = rows(told(pipeline, "predict", "--version", version, "--abstain", str(photo)))[1]
+    assert shown[1:4:2] == ["4 or 9: not sure enough to say which", "4, 9"]

@@ -33,6 +33,7 @@ from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.artifacts import pack
 from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.conformal import CONFORMAL, PredictionSets
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.storage.shelves import DiskShelf
@@ -50,6 +51,18 @@ def scorer() -> Scorer:
         network = DigitCNN(ModelConfig(width_1=2, width_2=2, width_3=2), 10).eval()
     predictor = Predictor.load(pack(network, strokes(16)), threads=1)
     return Scorer(predictor, NAMES, "ink", "digitcnn-tiny", 7)
+
+
+@pytest.fixture(scope="module")
+def unsure(scorer: Scorer) -> Scorer:
+    """The same with sets, the half of which have several classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = DigitCNN(ModelConfig(width_1=2, width_2=2, width_3=2), 10).eval()
+    shares = np.sort(scorer.predictor.predict(strokes(16)).probabilities, 1)
+    sets = PredictionSets(0.9, float(np.median(shares[:, -2])), 100)
+    files = pack(network, strokes(16)) | {CONFORMAL: sets.as_json()}
+    return replace(scorer, predictor=Predictor.load(files, threads=1))
 
 
 @pytest.fixture
@@ -411,6 +424,38 @@ def test_a_blank_image_is_a_row_without_a_label(inbox: Inbox, scorer: Scorer, tm
         assert (row["model_version"], row["decision"], len(row["sha256"])) == ("digitcnn-tiny", 7, 64)
 
 
+@pytest.mark.parametrize("abstain", [False, True])
+def test_each_row_has_the_set_of_what_it_may_be(inbox: Inbox, unsure: Scorer, tmp_path: Path, abstain: bool) -> None:
+    images = np.concatenate([strokes(16), np.zeros((1, 28, 28), np.uint8)])
+    drop(inbox, "many.npy", npy(images))
+    drop(inbox, "blank.png", png(np.full((40, 40), 255, np.uint8)))
+    files = inbox.night(NIGHT), inbox.claim(NIGHT, over=True)
+    scorer = replace(unsure, abstain=abstain)
+    shards = (score(files[0], shard, scorer) for shard in plan(*files))
+    tally = write_tables(shards, scorer, DiskShelf(tmp_path), *TABLES)
+    rows = pq.read_table(tmp_path / TABLES[0]).to_pylist()
+    found = unsure.predictor.predict(images[:16]).probabilities
+    sets = {row["row"]: row["prediction_set"] for row in rows if row["confidence"] is not None}
+    assert sets == {i: unsure.predictor.sets.of(shares.tolist(), NAMES) for i, shares in enumerate(found)}
+    assert [row["prediction_set"] for row in rows if row["confidence"] is None] == [None, None]
+    several = sum(len(each) > 1 for each in sets.values())
+    assert 0 < several < 16
+    for row in rows:
+        expected = row["prediction_set"]
+        assert row["label"] == (None if expected is None or (abstain and len(expected) > 1) else expected[0])
+    assert tally.uncertain == several
+    assert (tally.labels["no digit"], tally.labels["abstained"]) == (2, several if abstain else 0)
+    assert sum(tally.labels.values()) == tally.predictions == 18
+    assert tally.mean_confidence == pytest.approx(float(found.max(1).mean()), abs=1e-5)
+
+
+def test_a_version_without_sets_has_none_in_any_row(inbox: Inbox, scorer: Scorer, tmp_path: Path) -> None:
+    drop(inbox, "many.npy", npy(strokes(3)))
+    answered, _ = run(inbox, replace(scorer, abstain=True), tmp_path)
+    assert [row["prediction_set"] for row in answered] == [None] * 3
+    assert None not in {row["label"] for row in answered}
+
+
 def test_names_that_are_no_text_are_told_by_their_bytes(inbox: Inbox, scorer: Scorer, tmp_path: Path) -> None:
     try:
         drop(inbox, os.fsdecode(b"caf\xe9.png"), png(strokes(1)[0]))
@@ -512,7 +557,7 @@ def test_an_empty_night_is_two_empty_tables_with_all_columns(inbox: Inbox, score
     assert pq.read_schema(tmp_path / "predictions.parquet").equals(scorer.schema())
     assert pq.read_schema(tmp_path / "quarantine.parquet").equals(QUARANTINE)
     assert scorer.schema().names == [
-        *("file", "row", "sha256", "label", "confidence"),
+        *("file", "row", "sha256", "label", "confidence", "prediction_set"),
         *(f"p_{name}" for name in NAMES),
         *("model_version", "decision"),
     ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load, save
 
-from mnist_pipeline.ml.artifacts import load_network, pack, to_onnx, torch_logits
+from mnist_pipeline.ml.artifacts import load_network, pack, to_onnx, torch_logits, version_files
+from mnist_pipeline.ml.calibration import calibration_error, fit_temperature
 from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.conformal import CONFORMAL, conform, sets_of
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import Predictor, WrongAnswers, softmax
@@ -29,6 +34,52 @@ def test_a_version_is_weights_graph_and_golden_inputs(version: dict[str, bytes],
 
 def test_the_same_network_is_packed_to_the_same_bytes(trained: Trained, version, digits: DigitData) -> None:
     assert pack(trained.network, digits["validation"].images) == version
+
+
+@pytest.fixture(scope="module")
+def fitted(trained: Trained, digits: DigitData) -> tuple[Trained, dict[str, bytes]]:
+    """A copy of what was trained, after its files were put together; and these."""
+    own = replace(trained, network=copy.deepcopy(trained.network))
+    return own, version_files(own, digits["validation"])
+
+
+def test_weights_and_graph_carry_the_temperature(
+    fitted: tuple[Trained, dict[str, bytes]], trained: Trained, digits: DigitData
+) -> None:
+    own, files = fitted
+    validation, test = digits["validation"], digits["test"]
+    expected = fit_temperature(torch_logits(trained.network, validation.images), validation.labels)
+    assert float(own.network.temperature) == pytest.approx(expected)
+    assert float(load(files["weights.safetensors"])["temperature"]) == pytest.approx(expected)
+    scaled = Predictor.load(files, threads=1).logits(test.images)
+    plain = torch_logits(trained.network, test.images)
+    assert np.abs(scaled * np.float32(expected) - plain).max() <= TOLERANCE
+    assert calibration_error(test.labels, softmax(scaled)) < calibration_error(test.labels, softmax(plain))
+
+
+def test_the_sets_are_of_the_scaled_probabilities(fitted: tuple[Trained, dict[str, bytes]], digits: DigitData) -> None:
+    own, files = fitted
+    validation, predictor = digits["validation"], Predictor.load(files, threads=1)
+    probabilities = predictor.predict(validation.images).probabilities
+    expected = conform(probabilities, validation.labels, own.config.coverage)
+    assert predictor.sets == sets_of(files)
+    assert sets_of(files).threshold == pytest.approx(expected.threshold, abs=1e-5)
+
+
+def test_another_coverage_gives_other_sets(fitted: tuple[Trained, dict[str, bytes]], digits: DigitData) -> None:
+    own, files = fitted
+    config = own.config.model_copy(update={"coverage": 0.8})
+    other = sets_of(version_files(replace(own, config=config), digits["validation"]))
+    assert (other.coverage, sets_of(files).coverage) == (0.8, 0.99)
+    assert other.threshold > sets_of(files).threshold
+
+
+def test_the_files_are_the_same_when_they_are_put_together_again(
+    fitted: tuple[Trained, dict[str, bytes]], digits: DigitData
+) -> None:
+    own, files = fitted
+    assert version_files(own, digits["validation"]) == files
+    assert set(files) == {"weights.safetensors", "model.onnx", "golden.safetensors", CONFORMAL}
 
 
 def test_a_network_comes_back_from_its_weights_bit_for_bit(trained: Trained, version, digits: DigitData) -> None:

@@ -34,7 +34,7 @@ def test_single_values_replace_those_of_a_preset() -> None:
 
 IMPOSSIBLE = {
     **dict.fromkeys(("width_1", "width_2", "width_3", "kernel_1", "kernel_2", "kernel_3", "epochs"), 0),
-    **dict.fromkeys(("dropout", "momentum", "label_smoothing", "ema_decay", "scale"), 1.0),
+    **dict.fromkeys(("dropout", "momentum", "label_smoothing", "ema_decay", "scale", "coverage"), 1.0),
     **dict.fromkeys(
         ("weight_decay", "min_steps", "shift", "rotation", "shear", "patience", "min_delta", "seed", "plain_epochs"), -1
     ),

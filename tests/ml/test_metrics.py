@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics as sklearn_metrics
 
+from mnist_pipeline.ml.calibration import calibration_error
 from mnist_pipeline.ml.custom_metrics import METRICS, top_2_accuracy
 from mnist_pipeline.ml.metrics import (
     Metric,
     MetricFailed,
-    calibration_error,
     evaluate,
     scalars,
     wilson_interval,
@@ -103,7 +103,7 @@ def test_single_numbers_are_told_from_tables() -> None:
     report = evaluate(TRUTH, PROBABILITIES, NAMES, [top_2_accuracy])
     assert set(scalars(report)) == {
         *("images", "accuracy", "accuracy_low", "accuracy_high", "macro_precision", "macro_recall", "macro_f1"),
-        *("calibration_error", "top_2_accuracy"),
+        *("calibration_error", "calibration_error_before", "top_2_accuracy"),
     }
 
 

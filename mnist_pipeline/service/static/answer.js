@@ -1,14 +1,17 @@
 // Shows an answer: the label, how sure, bars, what the network saw, who said so. Not here: asking for it.
 
-import { inWords, milliseconds, percent } from "./words.js";
+import { either, inWords, milliseconds, percent } from "./words.js";
 
+export const UNDECIDED = "Not sure enough to say which";
 const $ = (id) => document.getElementById(id);
 const bars = new Map(); // class -> {item, bar, share}
 
 /** An answer of the service, with `roundTrip`. `reason`: why there is no label. */
 export function show(answer, reason) {
-  if (answer.label === null) showNothing("No answer", reason);
+  if (answer.label === null && either(answer.set)) showLabel("?", UNDECIDED, "");
+  else if (answer.label === null) showNothing("No answer", reason);
   else showLabel(answer.label, inWords(answer.confidence), percent(answer.confidence));
+  $("either").textContent = either(answer.set);
   showBars(answer.probabilities ?? {}, answer.label);
   showSeen(answer.seen);
   $("served-by").textContent = answer.served_by;
@@ -20,6 +23,7 @@ export function show(answer, reason) {
 /** No label, and why: nothing drawn, or no digit in it. */
 export function showNothing(title, text) {
   showLabel("–", title, text);
+  $("either").textContent = "";
   showBars({}, null);
   showSeen(null);
   for (const id of ["served-by", "took", "round-trip"]) $(id).textContent = "–";
@@ -73,7 +77,7 @@ function sameSet(names) {
 function showLabel(label, title, text) {
   $("label").textContent = label;
   $("label").dataset.size = label.length > 8 ? "small" : label.length > 2 ? "middle" : "big";
-  $("label").classList.toggle("none", label === "–");
+  $("label").classList.toggle("none", ["–", "?"].includes(label));
   $("sure").textContent = title;
   $("percent").textContent = text;
 }

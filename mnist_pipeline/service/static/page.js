@@ -1,13 +1,13 @@
 // The page: what happens when. Drawing is in pad.js, asking in asker.js, showing in answer.js, feedback.js, notices.js.
 
-import { makeBars, show, showNothing, showVersion } from "./answer.js";
+import { makeBars, show, showNothing, showVersion, UNDECIDED } from "./answer.js";
 import { Asker } from "./asker.js";
 import { askAbout, offer } from "./feedback.js";
 import { takeIn } from "./intake.js";
 import { announce, onToken, serviceIsDown, solved, tell, tellNews, tellRefused } from "./notices.js";
 import { Pad } from "./pad.js";
 import { watch } from "./watch.js";
-import { inWords, percent, sentence } from "./words.js";
+import { either, inWords, percent, sentence } from "./words.js";
 
 const WITHOUT_A_DIGIT = {
   drawing: "Draw on, larger or clearer, or clear the paper.",
@@ -23,13 +23,15 @@ takeIn(pad);
 onToken(look);
 
 function answered(result, more) {
-  const { label, confidence } = result.answer;
+  const { label, confidence, set } = result.answer;
+  const nothing = label === null && !either(set);
   solved();
-  if (label === null && (pad.drawing || more)) return; // a stroke that has just begun is no digit yet
-  const reason = label === null ? `${sentence(result.answer.reason)} ${WITHOUT_A_DIGIT[pad.photo ? "photo" : "drawing"]}` : "";
+  if (nothing && (pad.drawing || more)) return; // a stroke that has just begun is no digit yet
+  const reason = nothing ? `${sentence(result.answer.reason)} ${WITHOUT_A_DIGIT[pad.photo ? "photo" : "drawing"]}` : "";
   show(result.answer, reason);
-  askAbout(label === null ? null : result);
-  const spoken = reason || `${label}. ${inWords(confidence)}, ${percent(confidence)}.`;
+  askAbout(nothing ? null : result);
+  const sure = label === null ? `${UNDECIDED}.` : `${label}. ${inWords(confidence)}, ${percent(confidence)}.`;
+  const spoken = reason || [sure, either(set)].join(" ").trim();
   announce(spoken, () => pad.drawing || asker.busy);
 }
 

@@ -15,6 +15,11 @@ export function percent(share) {
   return `${(share * 100).toFixed(nearTheEnd ? 1 : 0)} %`;
 }
 
+/** What else it may be, of an answer's set: "4 or 9?"; "" where there is no doubt. */
+export function either(set) {
+  return (set ?? []).length > 1 ? `${set.slice(0, -1).join(", ")} or ${set.at(-1)}?` : "";
+}
+
 /** "a 7", "an 8", "an owl". */
 export function withArticle(name) {
   return `${/^(8|11$|18$|[aeio])/i.test(name) ? "an" : "a"} ${name}`;

@@ -1,0 +1,34 @@
+"""What an evaluation report says of a version, from its predictor and the labelled parts. How each number is found is
+in `metrics`, `calibration`, `conformal` and `corruptions`; binding the report to model and data is its asset's.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mnist_pipeline.ml.corruptions import card
+from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.ml.metrics import Metric, evaluate
+from mnist_pipeline.ml.predictor import Predictor
+
+
+def measure(predictor: Predictor, data: DigitData, metrics: Sequence[Metric], temperature: float) -> dict[str, Any]:
+    """The parts `validation` and `test`, and `corruptions`, ready for JSON. Raises MetricFailed.
+
+    temperature: what the version's logits were divided by. The sets were calibrated on validation, so only of test is
+    their coverage told.
+    """
+    names, test = data.origin.class_names, data["test"]
+    probabilities = {part: predictor.predict(data[part].images).probabilities for part in ("validation", "test")}
+    corruptions = card(test.images, test.labels, lambda images: predictor.predict(images).labels)
+    of_test = {
+        **predictor.sets.measured(test.labels, probabilities["test"]),
+        "worst_slice": f"{corruptions['worst_slice']['name']}, severity {corruptions['worst_slice']['severity']}",
+        "worst_slice_accuracy": corruptions["worst_slice"]["accuracy"],
+    }
+    return {
+        "validation": evaluate(
+            data["validation"].labels, probabilities["validation"], names, metrics, temperature=temperature
+        ),
+        "test": evaluate(test.labels, probabilities["test"], names, metrics, temperature=temperature, more=of_test),
+        "corruptions": corruptions,
+    }
