@@ -12,7 +12,8 @@ from mnist_pipeline.ml.architectures import network_for
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import SIDE, LabeledImages
 from mnist_pipeline.ml.network import Network
-from mnist_pipeline.ml.predictor import GOLDEN, ONNX
+from mnist_pipeline.ml.predictor import GOLDEN, ONNX, Predictor
+from mnist_pipeline.ml.reference import REFERENCE, pack_reference, reference_of
 from mnist_pipeline.ml.training import Trained
 
 WEIGHTS = "weights.safetensors"
@@ -24,7 +25,8 @@ def version_files(trained: Trained, validation: LabeledImages) -> dict[str, byte
 
     validation: what the training was judged by, for what is fitted after it.
     """
-    return pack(trained.network, validation.images)
+    files = pack(trained.network, validation.images)
+    return {**files, REFERENCE: pack_reference(reference_of(Predictor(files[ONNX]), validation))}
 
 
 def pack(network: Network, examples: np.ndarray) -> dict[str, bytes]:
