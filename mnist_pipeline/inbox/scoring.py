@@ -21,6 +21,7 @@ from mnist_pipeline.inbox.mailbox import Opened, read_image_file
 from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
+from mnist_pipeline.ml.pixels import PIXELS, pixel_statistics
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.storage.shelves import Shelf
 
@@ -62,7 +63,7 @@ class Scorer:
     decision: int
 
     def schema(self) -> pa.Schema:
-        """One row an image; label and confidence are null where there is no digit on it."""
+        """One row an image; label, confidence and pixel statistics are null where there is no digit on it."""
         return pa.schema(
             [
                 ("file", pa.string()),
@@ -71,6 +72,7 @@ class Scorer:
                 ("label", pa.string()),
                 ("confidence", pa.float32()),
                 *((f"p_{name}", pa.float32()) for name in self.class_names),
+                *((name, pa.float32()) for name in PIXELS),
                 ("model_version", pa.string()),
                 ("decision", pa.int64()),
             ]
@@ -207,10 +209,18 @@ def _rows(
         pa.array(labels, pa.string()),
         pa.array(confidence, pa.float32(), mask=blank),
         *(pa.array(column, pa.float32(), mask=blank) for column in probabilities.T),
+        *(_where_seen(column, seen) for column in pixel_statistics(pixels).values()),
         pa.repeat(pa.scalar(scorer.version, pa.string()), count),
         pa.repeat(pa.scalar(scorer.decision, pa.int64()), count),
     ]
     return pa.table(columns, schema=scorer.schema())
+
+
+def _where_seen(values: np.ndarray, seen: np.ndarray) -> pa.Array:
+    """values: float32 [M], of the images that show a digit; null for the others."""
+    column = np.full(len(seen), np.nan, np.float32)
+    column[seen] = values
+    return pa.array(column, pa.float32(), mask=~seen)
 
 
 def _faults(faults: Sequence[tuple[str, str, str]]) -> pa.Table:

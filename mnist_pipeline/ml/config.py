@@ -43,10 +43,15 @@ class ModelConfig(BaseModel):
     depth: int = Field(4, ge=1, le=24, description="vit: layers of the encoder")
     heads: int = Field(4, ge=1, le=64, description="vit: heads of the attention in each layer")
     dropout: float = Field(
-        0.1, ge=0, lt=1, description="cnn, resnet, vit: share of features dropped before the classifier, in vit all along"
+        0.1,
+        ge=0,
+        lt=1,
+        description="cnn, resnet, vit: share of features dropped before the classifier, in vit all along",
     )
     trees: int = Field(100, ge=1, le=2000, description="forest: how many")
-    tree_depth: int = Field(0, ge=0, le=100, description="tree, forest: questions from root to leaf at most; 0: no limit")
+    tree_depth: int = Field(
+        0, ge=0, le=100, description="tree, forest: questions from root to leaf at most; 0: no limit"
+    )
     leaf: int = Field(1, ge=1, description="tree, forest: training images a leaf at least")
     penalty: float = Field(1.0, gt=0, description="logistic: strength of the L2 penalty on the sum over all images")
     iterations: int = Field(100, ge=1, description="logistic: steps of L-BFGS at most")
@@ -102,7 +107,9 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _heads_share_the_embedding(self) -> "ModelConfig":
         if self.embedding % self.heads:
-            raise ValueError(f"embedding {self.embedding} is no multiple of heads {self.heads}: each takes a part of it")
+            raise ValueError(
+                f"embedding {self.embedding} is no multiple of heads {self.heads}: each takes a part of it"
+            )
         return self
 
     @field_validator("kernel_1", "kernel_2", "kernel_3")

@@ -1,8 +1,8 @@
 """Whether images are still like those that a model was measured on: distances, and how much of them is chance.
 
-Every distance is a share of images, 0 to 1: so many, at least, would have to be others for the two to agree. What chance
-alone makes of it is found by dealing the images of both out again at random, so that all statistics together give a
-false alarm as seldom as was asked for, whatever they have to do with each other.
+Every distance is a share of images, 0 to 1: so many, at least, would have to be others for the two to agree. What
+chance alone makes of it is found by dealing the images of both out again at random, so that all statistics together
+give a false alarm as seldom as was asked for, whatever they have to do with each other.
 Not here: how right the model probably still is (`label_free.py`), pictures, and what is done about it.
 """
 
@@ -214,7 +214,7 @@ def _half_w(new: np.ndarray, old: np.ndarray) -> np.ndarray:
 
 
 def _by_chance(distances: np.ndarray, null: np.ndarray, limits: Limits) -> tuple[np.ndarray, float]:
-    """The distance that chance makes of each statistic, all of them together in `false_alarms` of the cases; p-value."""
+    """The distance that chance makes of each statistic, and of one of them in `false_alarms` of the cases; p-value."""
     mean, spread = null.mean(0), np.maximum(null.std(0), 1e-9)
     largest = np.sort(((null - mean) / spread).max(1))[::-1]
     beyond = int(limits.false_alarms * (len(null) + 1))
