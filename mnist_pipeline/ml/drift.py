@@ -69,7 +69,8 @@ class Statistic:
 @dataclass(frozen=True)
 class Comparison:
     """What came of it. images: given; compared: of these; blank: without a digit. excess: the largest of a statistic.
-    p_value: how often equal images look this different, all statistics and the tolerance considered."""
+    p_value: how often equal images look this different, all statistics and the tolerance considered.
+    class_change: of the class whose share changed most, in words."""
 
     verdict: Verdict
     images: int
@@ -79,6 +80,7 @@ class Comparison:
     reference_accuracy: float | None = None
     excess: float | None = None
     p_value: float | None = None
+    class_change: str = ""
     statistics: list[Statistic] = field(default_factory=list)
     accuracy: AccuracyEstimate | None = None
 
@@ -132,6 +134,7 @@ def compare(
         reference_accuracy=reference.accuracy,
         excess=excess,
         p_value=p_value,
+        class_change=_class_change(reference, drawn, class_names),
         statistics=statistics,
         accuracy=estimate_accuracy(
             reference.confidence, reference.right, drawn.confidence, trusted=verdict != "strong", seed=seed
@@ -238,6 +241,15 @@ def _for_people(
     kept = counts[:, counts.sum(0) > 0]
     alone = kept.shape[1] < 2 or not kept.sum(1).all()
     return [*found, (1.0 if alone else float(chi2_contingency(kept).pvalue), psi(*counts))]
+
+
+def _class_change(reference: Sample, observed: Sample, class_names: Sequence[str]) -> str:
+    count = len(class_names)
+    old, new = (
+        np.bincount(each.predicted, minlength=count) / max(1, each.seen.sum()) for each in (reference, observed)
+    )
+    most = int(np.abs(new - old).argmax())
+    return f"{class_names[most]}: {new[most]:.1%} instead of {old[most]:.1%}"
 
 
 def psi(reference: np.ndarray, observed: np.ndarray) -> float:

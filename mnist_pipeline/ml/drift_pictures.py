@@ -52,7 +52,7 @@ def answers(reference: Reference, sample: Sample, class_names: Sequence[str]) ->
         counts = np.bincount(each.predicted, minlength=len(class_names))
         left.bar(at + (i - 0.5) * width, counts / max(1, counts.sum()), width * 0.95, color=color, label=name)
     left.set_xticks(at, labels(class_names, 12), rotation=90 if max(map(len, class_names)) > 3 else 0)
-    left.yaxis.set_major_formatter("{x:.0%}")
+    _in_percent(left)
     left.set_xlabel("predicted class")
     left.set_ylabel("share of the images")
     old, new = (features_of(each, class_names)[CONFIDENCE] for each in (reference, sample))
@@ -98,7 +98,7 @@ def _histogram(axes: "Axes", name: str, old: np.ndarray, new: np.ndarray) -> Non
         shares = np.histogram(values, edges)[0] / max(1, len(values))
         axes.stairs(shares, edges, color=color, label=label, fill=True, alpha=0.25)
         axes.stairs(shares, edges, color=color)
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    _in_percent(axes)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(UNITS.get(name, "probability"))
     if name == CONFIDENCE:
@@ -107,3 +107,10 @@ def _histogram(axes: "Axes", name: str, old: np.ndarray, new: np.ndarray) -> Non
     elif name not in UNITS:  # a probability, as the power of ten that it is
         ticks = np.arange(np.ceil(edges[0]), 1, 2)
         axes.set_xticks(ticks, [rf"$10^{{{tick:.0f}}}$" if tick else "1" for tick in ticks])
+
+
+def _in_percent(axes: "Axes") -> None:
+    """With as many digits as the ticks need."""
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1))

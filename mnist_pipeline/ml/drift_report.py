@@ -75,7 +75,7 @@ def _told(found: Comparison, version: str) -> str:
         )
     if found.verdict == "none":
         return f"has {found.images:,} images like those the model was measured on. {_accuracy(found)}"
-    words = ", ".join(each.name for each in found.worst[:NAMED] if each.drifted)
+    words = ", ".join(_named(each, found) for each in found.worst[:NAMED] if each.drifted)
     share = f"at least {100 * max(found.excess or 0.0, 0.01):.0f} in 100 of its {found.images:,} images are unlike"
     drifted = f"{share} those the model was measured on, most of all in {words}"
     if found.verdict == "drift":
@@ -84,6 +84,10 @@ def _told(found: Comparison, version: str) -> str:
         f"has drifted strongly: {drifted}. {_accuracy(found)} Do not rely on its answers; "
         f"look at the images, repair where they come from, or label some and train again."
     )
+
+
+def _named(each: Statistic, found: Comparison) -> str:
+    return f"{each.name} ({found.class_change})" if each.name == CLASSES else each.name
 
 
 def _accuracy(found: Comparison) -> str:
