@@ -67,10 +67,9 @@ def _errors(instance: dg.DagsterInstance, seen: int, since: datetime) -> Iterato
     """Number and words of every error that is newer than both."""
     for check in CHECKS:
         for row in instance.event_log_storage.get_asset_check_execution_history(check, limit=VERDICTS):
-            found = (
-                row.event.dagster_event.asset_check_evaluation_data if row.event and row.event.dagster_event else None
-            )
+            event = row.event.dagster_event if row.event else None
+            found = event.asset_check_evaluation_data if event else None
             if found is None or found.passed or found.severity != dg.AssetCheckSeverity.ERROR:
                 continue
-            if row.id > seen and row.create_timestamp >= since.timestamp():
+            if row.event and row.id > seen and row.event.timestamp >= since.timestamp():
                 yield row.id, f"{check.asset_key.to_user_string()}:{check.name}"

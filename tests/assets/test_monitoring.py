@@ -1,4 +1,4 @@
-"""Drift reports: each night with the version that answered it, told by checks and alerts, and harmless when they fail."""
+"""Drift reports: each night with the version that answered it, told by checks and alerts, harmless when they fail."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_usual_night_looks_as_it_did(pipeline: Pipeline, usual: np.ndarray) ->
     assert {"trend", "distributions", "answers"} <= said.keys()
     assert value(pipeline)["sentence"] == said["summary"]
     assert {"ink", "contrast", "sharpness", "slant", "confidence"} <= {
-        row["statistic"] for row in (each.data for each in said["statistics"])
+        row.data["statistic"] for row in said["statistics"].records
     }
 
 
@@ -151,17 +151,13 @@ def test_a_night_that_is_not_predicted_is_named(pipeline: Pipeline) -> None:
 
 
 def test_a_report_that_fails_leaves_the_night_predicted(pipeline: Pipeline) -> None:
-    """Its version's reference was damaged on the disk after it was loaded: here by removing the card."""
-    (reference,) = pipeline.state.glob("models/versions/*/reference.safetensors")
+    """Here its value cannot be written."""
     predictions = pipeline.state / "predictions" / f"{NIGHT}.parquet"
     job = pipeline.definitions.resolve_job_def("night")
-    (pipeline.state / "drift_report").mkdir(parents=True)
-    (pipeline.state / "assets").mkdir(exist_ok=True)
     (pipeline.state / "assets" / REPORT).write_text("a file where a folder should be")
     ran = job.execute_in_process(instance=pipeline.instance, partition_key=NIGHT, raise_on_error=False)
     made = {event.asset_key.to_user_string() for event in ran.get_asset_materialization_events() if event.asset_key}
     assert not ran.success
-    assert reference.exists()
     assert predictions.exists()
     assert {"batch_digit_predictions", SERVICE} <= made
 

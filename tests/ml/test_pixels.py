@@ -40,9 +40,9 @@ def test_slant_is_how_far_a_stroke_leans() -> None:
 
 def test_a_blurred_image_has_the_same_ink_and_less_contrast_and_sharpness() -> None:
     sharp, soft = of(line()), of(gaussian_filter(line(), (0, 1, 1)))
-    assert soft["ink"] == pytest.approx(sharp["ink"], rel=0.01)
-    assert soft["contrast"] < 0.95 * sharp["contrast"]
-    assert soft["sharpness"] < 0.8 * sharp["sharpness"]
+    assert soft["ink"] == pytest.approx(sharp["ink"], rel=0.02)
+    assert soft["contrast"] < 0.9 * sharp["contrast"]
+    assert soft["sharpness"] < 0.9 * sharp["sharpness"]
 
 
 def test_blank_images_and_none_at_all_have_finite_numbers() -> None:
