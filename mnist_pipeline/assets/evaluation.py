@@ -12,6 +12,7 @@ from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.resources import Models, Pictures, Tracking
 from mnist_pipeline.retries import retrying
+from mnist_pipeline.store import ModelStore
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9
@@ -33,30 +34,11 @@ def model_evaluation(
     tracking: Tracking,
 ) -> dg.MaterializeResult[str]:
     """The report of the newest version; the value is the key of the report in the store."""
-    from mnist_pipeline.ml.custom_metrics import METRICS
-    from mnist_pipeline.ml.metrics import evaluate, scalars
-    from mnist_pipeline.ml.predictor import Predictor
+    from mnist_pipeline.ml.metrics import scalars
 
     store, names = models.open(), processed_mnist_data.origin.class_names
-    predictor = Predictor.load(store.load(digit_classifier))
-    parts = {
-        part: evaluate(
-            processed_mnist_data[part].labels,
-            predictor.predict(processed_mnist_data[part].images).probabilities,
-            names,
-            METRICS,
-        )
-        for part in ("validation", "test")
-    }
-    report = {
-        "version": digit_classifier,
-        "model_digest": store.card(digit_classifier).digest,
-        "data_digest": processed_mnist_data.digest(),
-        "dataset": processed_mnist_data.origin.dataset,
-        "source": processed_mnist_data.origin.source,
-        **parts,
-    }
-    key = store.add_report(report)
+    report = report_on(store, digit_classifier, processed_mnist_data)
+    key, parts = store.add_report(report), {part: report[part] for part in ("validation", "test")}
     numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(parts[part]).items()}
     images = _drawn(parts["test"], processed_mnist_data["test"], names)
     with tracking.open(context) as tracker:
@@ -105,6 +87,32 @@ def evaluation_checks(
     yield verdict(VALIDATION_PREDICTS_TEST, gap <= GAP_ALLOWED, gap=gap, allowed=GAP_ALLOWED)
     worst = report["test"]["worst_class"]
     yield verdict(NO_CLASS_IS_LEFT_BEHIND, worst["f1"] >= WORST_CLASS_F1, worst=worst["name"], f1=worst["f1"])
+
+
+def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any]:
+    """What is measured of a stored version on validation and test; nothing is stored here.
+
+    Raises MetricFailed, WrongAnswers, and what the store raises.
+    """
+    from mnist_pipeline.ml.custom_metrics import METRICS
+    from mnist_pipeline.ml.metrics import evaluate
+    from mnist_pipeline.ml.predictor import Predictor
+
+    predictor = Predictor.load(store.load(version))
+    parts = {
+        part: evaluate(
+            data[part].labels, predictor.predict(data[part].images).probabilities, data.origin.class_names, METRICS
+        )
+        for part in ("validation", "test")
+    }
+    return {
+        "version": version,
+        "model_digest": store.card(version).digest,
+        "data_digest": data.digest(),
+        "dataset": data.origin.dataset,
+        "source": data.origin.source,
+        **parts,
+    }
 
 
 def _drawn(test: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:

@@ -48,11 +48,11 @@ class ModelConfig(BaseModel):
         lt=1,
         description="cnn, resnet, vit: share of features dropped before the classifier, in vit all along",
     )
-    trees: int = Field(100, ge=1, le=2000, description="forest: how many")
+    trees: int = Field(60, ge=1, le=2000, description="forest: how many")
     tree_depth: int = Field(
         0, ge=0, le=100, description="tree, forest: questions from root to leaf at most; 0: no limit"
     )
-    leaf: int = Field(1, ge=1, description="tree, forest: training images a leaf at least")
+    leaf: int = Field(3, ge=1, description="tree, forest: training images a leaf at least")
     penalty: float = Field(1.0, gt=0, description="logistic: strength of the L2 penalty on the sum over all images")
     iterations: int = Field(100, ge=1, description="logistic: steps of L-BFGS at most")
     neighbours: int = Field(5, ge=2, le=100, description="knn: how many are asked, the farthest of which has no vote")
@@ -84,8 +84,10 @@ class ModelConfig(BaseModel):
     rotation: float = Field(0.0, ge=0, le=180, description="every image is turned by up to this many degrees")
     scale: float = Field(0.0, ge=0, lt=1, description="every image is scaled by up to this share, each axis")
     shear: float = Field(0.0, ge=0, le=1, description="every image is sheared by up to this slope")
+    elastic: float = Field(0.0, ge=0, le=5, description="every image is bent by smooth displacements of so many pixels")
+    erasing: float = Field(0.0, ge=0, le=1, description="so many of the images lose a rectangle of 2 to 20 % of them")
     plain_epochs: int = Field(
-        0, ge=0, description="the last epochs are moved only: warping blurs, real images are crisp"
+        0, ge=0, description="the last epochs are moved only: warping blurs, real images are crisp and whole"
     )
 
     # when to stop, and where and how to run
@@ -177,11 +179,12 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "vit": {
         "architecture": "vit",
+        "patch": 7,
         "dropout": 0.0,
         "learning_rate": 0.003,
         "weight_decay": 0.05,
         "epochs": 20,
-        "min_steps": 1500,
+        "min_steps": 1000,
         "ema_decay": 0.998,
         "shift": 1,
         "rotation": 10.0,

@@ -102,8 +102,9 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Trained:
-    """Fit the network of a configuration; the weights with the lowest validation loss are kept. Raises TrainingDiverged.
+    """Fit the network of a configuration; the weights with the lowest validation loss are kept.
 
+    Raises TrainingDiverged, and ValueError for an architecture that is no network.
     Same data, config, machine and number of threads: the same weights, bit for bit.
     """
     with _seeded(config.seed), _roomy_malloc(), _deterministic():
