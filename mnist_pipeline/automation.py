@@ -37,6 +37,11 @@ batch_inference = dg.define_asset_job(
     dg.AssetSelection.assets("batch_digit_predictions"),
     description="Predict the inbox of one night.",
 )
+nightly_job = dg.define_asset_job(
+    "night",
+    dg.AssetSelection.assets("batch_digit_predictions", "drift_report", "service_drift_report"),
+    description="Predict the inbox of one night, and report whether it and the service's day look as they did.",
+)
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     dg.AssetSelection.groups("data", "model", "evaluation", "deployment", "prediction"),
@@ -73,7 +78,7 @@ TABLES = {
     for task in TASKS
 }
 JOBS: list[Any] = [
-    *(training, deployment, make_model, batch_inference, full_pipeline),
+    *(training, deployment, make_model, batch_inference, nightly_job, full_pipeline),
     *TABLES.values(),
     tuning,
     refresh_job,
@@ -99,7 +104,7 @@ def nightly_schedule(nightly: NightlyRun) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         name="nightly",
-        job=batch_inference,
+        job=nightly_job,
         cron_schedule=nightly.cron,
         execution_timezone=nightly.timezone,
         default_status=dg.DefaultScheduleStatus.RUNNING,

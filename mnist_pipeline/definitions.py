@@ -5,16 +5,17 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
+from mnist_pipeline.assets import data, deployment, evaluation, model, monitoring, prediction
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
-from mnist_pipeline.environment import environment_name, nightly_run
+from mnist_pipeline.environment import environment_name, nightly_run, one_of
 from mnist_pipeline.executor import one_process
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.sensors.delivery import mlflow_delivery
 from mnist_pipeline.sensors.healing import heal_nights
+from mnist_pipeline.sensors.retraining import retrain_on_drift
 from mnist_pipeline.sensors.tables import new_tables
 from mnist_pipeline.sensors.triggers import new_images, new_training_data
 from mnist_pipeline.sensors.watching import watching_sensors
@@ -35,6 +36,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             deployment.production_digit_classifier,
             prediction.nightly_predictions(nightly),
             prediction.digit_predictions,
+            *monitoring.drift_reports(nightly),
             *(asset for task in TASKS for asset in tabular_assets(task)),
         ],
         asset_checks=[
@@ -50,6 +52,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             new_images,
             new_training_data,
             heal_nights(nightly),
+            retrain_on_drift(nightly, on=one_of(env, "MNIST_RETRAIN_ON_DRIFT", ("off", "on")) == "on"),
             *(new_tables(task) for task in TASKS if task.csv),
             mlflow_delivery,
             *watching_sensors(nightly),

@@ -35,6 +35,10 @@ class NightlyRun:
         """The date of the day that had ended when the clock struck: YYYY-MM-DD."""
         return (tick.astimezone(self.zone).date() - timedelta(days=1)).isoformat()
 
+    def begin(self, night: str) -> datetime:
+        """Midnight, when the day of a night begins."""
+        return datetime.combine(date.fromisoformat(night), time(), self.zone)
+
     def end(self, night: str) -> datetime:
         """Midnight, when the day of a night is over."""
         return datetime.combine(date.fromisoformat(night) + timedelta(days=1), time(), self.zone)

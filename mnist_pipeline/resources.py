@@ -27,6 +27,7 @@ from mnist_pipeline.environment import (
     required,
     state_folder,
     timezone,
+    whole,
 )
 from mnist_pipeline.experiments.courier import Order, follow
 from mnist_pipeline.experiments.spool import RunFacts, Spool, now_ms
@@ -44,6 +45,7 @@ from mnist_pipeline.traffic import Traffic
 
 if TYPE_CHECKING:
     from mnist_pipeline.inbox.mailbox import Mailbox
+    from mnist_pipeline.ml.drift import Limits
 
 NO_TRACKING = "none"
 FOLLOWED_S = 20.0  # that the sender of a run may go on after the step has ended
@@ -119,6 +121,25 @@ class Served(dg.ConfigurableResource):
     def open(self, fault: Callable[[str], object]) -> Traffic:
         """What it has answered, and what people said was right; fault: is told of what cannot be read."""
         return Traffic(shelf_at(self.log, self.endpoint), shelf_at(self.feedback, self.endpoint), fault)
+
+
+class Drift(dg.ConfigurableResource):
+    """When drift is told. false_alarms, tolerance, strong, least_images: see `Limits` in `ml/drift.py`.
+
+    accuracy_floor: an estimated accuracy that is below it for certain is an error.
+    """
+
+    false_alarms: float
+    tolerance: float
+    strong: float
+    least_images: int
+    accuracy_floor: float
+
+    def limits(self, comparisons: int = 1) -> "Limits":
+        """For each of so many comparisons in one report, which together give no more false alarms."""
+        from mnist_pipeline.ml.drift import Limits
+
+        return Limits(self.false_alarms / max(1, comparisons), self.tolerance, self.strong, self.least_images)
 
 
 class Tuning(dg.ConfigurableResource):
@@ -290,6 +311,13 @@ def _resources(
         "models": Models(location=at("models"), endpoint=endpoint),
         "pictures": Pictures(location=at("pictures"), endpoint=endpoint),
         "served": Served(log=at("prediction_log"), feedback=at("feedback"), endpoint=endpoint),
+        "drift": Drift(
+            false_alarms=number(env, "MNIST_DRIFT_FALSE_ALARMS", 0.005, low=0.0005, high=0.5),
+            tolerance=number(env, "MNIST_DRIFT_TOLERANCE", 0.02, high=1.0),
+            strong=number(env, "MNIST_DRIFT_STRONG", 0.25, high=1.0),
+            least_images=whole(env, "MNIST_DRIFT_LEAST_IMAGES", 30, "images", low=10, high=5_000),
+            accuracy_floor=number(env, "MNIST_DRIFT_ACCURACY", 0.9, high=1.0),
+        ),
         "tuning": Tuning(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint
         ),

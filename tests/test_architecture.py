@@ -28,7 +28,7 @@ LAYERS = (
         {
             *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
-            *("experiments", "experiments.sender", "tracking", "alerts", "traffic"),
+            *("experiments", "experiments.sender", "tracking", "alerts", "traffic", "observed"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),

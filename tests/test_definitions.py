@@ -23,6 +23,8 @@ DIGITS = {
     "production_digit_classifier": {"digit_classifier", "model_evaluation", "processed_mnist_data"},
     "batch_digit_predictions": {"production_digit_classifier"},
     "digit_predictions": {"production_digit_classifier", "processed_mnist_data"},
+    "drift_report": {"batch_digit_predictions"},
+    "service_drift_report": {"production_digit_classifier"},
 }
 MODELS = ("decision_tree", "random_forest", "logistic_regression", "knn")
 BREAST_CANCER = {
@@ -52,14 +54,16 @@ GROUPS = {
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
     "prediction": {"batch_digit_predictions", "digit_predictions"},
+    "monitoring": {"drift_report", "service_drift_report"},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 JOBS = {
     "training": GROUPS["data"] | GROUPS["model"] | GROUPS["evaluation"],
     "deployment": GROUPS["deployment"],
-    "make_model": DIGITS.keys() - {"batch_digit_predictions"},
+    "make_model": DIGITS.keys() - {"batch_digit_predictions"} - GROUPS["monitoring"],
     "batch_inference": {"batch_digit_predictions"},
-    "full_pipeline": DIGITS.keys(),
+    "night": {"batch_digit_predictions"} | GROUPS["monitoring"],
+    "full_pipeline": DIGITS.keys() - GROUPS["monitoring"],
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 HEAVY = {
@@ -140,13 +144,16 @@ def test_code_versions_differ_between_assets_of_other_code(env: dict[str, str]) 
         assert len({versions[name] for name in TABLES[table]}) == len(TABLES[table])
     versions = {name: versions[name] for name in DIGITS}
     predictions = {versions.pop("batch_digit_predictions"), versions.pop("digit_predictions")}
+    reports = {versions.pop(name) for name in GROUPS["monitoring"]}
+    assert len(reports) == 1
     assert len(predictions) == 1  # one front door and one predictor
     assert len(set(versions.values())) == len(versions)
 
 
 def test_the_batch_has_nights_and_superstore_datasets(env: dict[str, str]) -> None:
     partitioned = {name for name, spec in specs(env).items() if spec.partitions_def}
-    assert partitioned == {"batch_digit_predictions", *TABLES["superstore"]} - {"superstore/dataset_comparison"}
+    nightly = {"batch_digit_predictions", *GROUPS["monitoring"]}
+    assert partitioned == {*nightly, *TABLES["superstore"]} - {"superstore/dataset_comparison"}
     nights = specs(env)["batch_digit_predictions"].partitions_def
     assert isinstance(nights, dg.DailyPartitionsDefinition)
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
@@ -265,7 +272,7 @@ def test_everything_can_be_materialized_from_the_command_line(tmp_path: Path) ->
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     module = ("asset", "materialize", "-m", "mnist_pipeline.definitions")
     said = dagster(*module, "--select", "+group:prediction", "--partition", today, **at(tmp_path))
-    assert materialized(tmp_path) == DIGITS.keys()
+    assert materialized(tmp_path) == DIGITS.keys() - GROUPS["monitoring"]
     assert "decision 1: deployed" in said.stdout + said.stderr
     assert (tmp_path / "state" / "predictions" / f"{today}.parquet").is_file()
 
@@ -285,6 +292,7 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "training": ("--config-json", tiny),
         "deployment": (),
         "batch_inference": ("--partition", today),
+        "night": ("--partition", today),
         "make_model": ("--config-json", tiny),
         "full_pipeline": ("--config-json", tiny, "--partition", today),
         "breast_cancer": (),

@@ -25,7 +25,10 @@ LEARNING = (
     *("ml/config.py", "ml/network.py", "ml/architectures.py", "ml/resnet.py", "ml/vision_transformer.py"),
     *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/learning.py"),
 )
-STORING = ("ml/classical_graphs.py", "ml/artifacts.py", "ml/calibration.py", "ml/conformal.py", "ml/predictor.py")
+STORING = (
+    *("ml/classical_graphs.py", "ml/artifacts.py", "ml/calibration.py", "ml/conformal.py", "ml/predictor.py"),
+    *("ml/pixels.py", "ml/reference.py"),
+)
 CODE = code_version(*LEARNING, *STORING)
 SHOWN = 12
 LEAST_LEARNED = 0.1  # of the way from guessing to perfect: 0.19 for ten classes, 0.55 for two

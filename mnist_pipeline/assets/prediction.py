@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CODE = code_version(
     *("inbox/mailbox.py", "inbox/bucket.py", "inbox/scoring.py"),
     *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py", "ml/conformal.py"),
+    "ml/pixels.py",
 )
 FIRST_NIGHT = "2026-01-01"
 SHOWN = 10

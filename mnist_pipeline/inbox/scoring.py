@@ -21,6 +21,7 @@ from mnist_pipeline.inbox.mailbox import Opened, read_image_file
 from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
+from mnist_pipeline.ml.pixels import PIXELS, pixel_statistics
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.storage.shelves import Shelf
 
@@ -64,7 +65,7 @@ class Scorer:
     abstain: bool = False
 
     def schema(self) -> pa.Schema:
-        """One row an image; label and confidence are null where there is no digit on it.
+        """One row an image; label, confidence and pixel statistics are null where there is no digit on it.
 
         prediction_set: every class that it may be, the most probable first; null also where the version has no sets.
         """
@@ -77,6 +78,7 @@ class Scorer:
                 ("confidence", pa.float32()),
                 ("prediction_set", pa.list_(pa.string())),
                 *((f"p_{name}", pa.float32()) for name in self.class_names),
+                *((name, pa.float32()) for name in PIXELS),
                 ("model_version", pa.string()),
                 ("decision", pa.int64()),
             ]
@@ -222,6 +224,7 @@ def _rows(
         pa.array(confidence, pa.float32(), mask=blank),
         _sets(possible, found.probabilities, seen, scorer.class_names),
         *(pa.array(column, pa.float32(), mask=blank) for column in probabilities.T),
+        *(_where_seen(column, seen) for column in pixel_statistics(pixels).values()),
         pa.repeat(pa.scalar(scorer.version, pa.string()), count),
         pa.repeat(pa.scalar(scorer.decision, pa.int64()), count),
     ]
@@ -237,6 +240,13 @@ def _sets(possible: np.ndarray | None, probabilities: np.ndarray, seen: np.ndarr
     ends[1:][seen] = possible.sum(1)
     members = np.asarray(names, object)[order[np.take_along_axis(possible, order, 1)]]
     return pa.ListArray.from_arrays(ends.cumsum(dtype=np.int32), pa.array(members, pa.string()), mask=pa.array(~seen))
+
+
+def _where_seen(values: np.ndarray, seen: np.ndarray) -> pa.Array:
+    """values: float32 [M], of the images that show a digit; null for the others."""
+    column = np.full(len(seen), np.nan, np.float32)
+    column[seen] = values
+    return pa.array(column, pa.float32(), mask=~seen)
 
 
 def _faults(faults: Sequence[tuple[str, str, str]]) -> pa.Table:

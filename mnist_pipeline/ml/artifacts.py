@@ -18,7 +18,8 @@ from mnist_pipeline.ml.config import CLASSICAL, ModelConfig
 from mnist_pipeline.ml.conformal import CONFORMAL, conform
 from mnist_pipeline.ml.digits import SIDE, LabeledImages
 from mnist_pipeline.ml.network import Network
-from mnist_pipeline.ml.predictor import GOLDEN, ONNX, softmax
+from mnist_pipeline.ml.predictor import GOLDEN, ONNX, Predictor, softmax
+from mnist_pipeline.ml.reference import REFERENCE, pack_reference, reference_of
 from mnist_pipeline.ml.training import Trained
 
 WEIGHTS = "weights.safetensors"
@@ -39,7 +40,9 @@ def version_files(trained: Trained, validation: LabeledImages) -> dict[str, byte
     network.temperature.fill_(fit_temperature(logits, validation.labels))
     probabilities = softmax(logits / network.temperature.numpy())
     sets = conform(probabilities, validation.labels, trained.config.coverage)
-    return {**pack(network, validation.images), CONFORMAL: sets.as_json()}
+    files = pack(network, validation.images)
+    reference = reference_of(Predictor(files[ONNX]), validation)
+    return {**files, CONFORMAL: sets.as_json(), REFERENCE: pack_reference(reference)}
 
 
 def pack(network: Network, examples: np.ndarray) -> dict[str, bytes]:

@@ -11,7 +11,7 @@ import dagster as dg
 
 from mnist_pipeline.assets.attempts import LOOKED_BACK, attempts, is_predicted, runs_of
 from mnist_pipeline.assets.conditions import patience
-from mnist_pipeline.automation import batch_inference
+from mnist_pipeline.automation import nightly_job
 from mnist_pipeline.nights import NightlyRun
 
 GRACE = timedelta(minutes=30)
@@ -32,7 +32,7 @@ def heal_nights(nightly: NightlyRun) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="heal_nights",
-        job=batch_inference,
+        job=nightly_job,
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks again for nights that failed or were missed: after 10, 20, 40 … 240 minutes.",

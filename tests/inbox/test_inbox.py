@@ -559,6 +559,7 @@ def test_an_empty_night_is_two_empty_tables_with_all_columns(inbox: Inbox, score
     assert scorer.schema().names == [
         *("file", "row", "sha256", "label", "confidence", "prediction_set"),
         *(f"p_{name}" for name in NAMES),
+        *("ink", "contrast", "sharpness", "slant"),
         *("model_version", "decision"),
     ]
 

@@ -1,0 +1,219 @@
+"""Drift reports: each night with the version that answered it, told by checks and alerts, harmless when they fail."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pipelines import NIGHT, Pipeline, metadata, verdicts
+
+from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE
+from mnist_pipeline.assets.monitoring import NIGHT as REPORT
+from mnist_pipeline.files import NotMaterialized, read_value
+from mnist_pipeline.inbox.mailbox import Opened
+from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
+from mnist_pipeline.observed import of_night
+from mnist_pipeline.production import load_production
+from mnist_pipeline.sensors.findings import alerts_of, events_of
+from mnist_pipeline.service.prediction_log import Predicted, PredictionLog
+from mnist_pipeline.storage.shelves import DiskShelf
+
+LATER = "2026-01-06"
+
+
+def predicted(pipeline: Pipeline, images: np.ndarray, night: str = NIGHT) -> None:
+    """A night's table as the batch writes it, of one array file. Its pixels are taken as they are: no front door."""
+    production = load_production(pipeline.store)
+    scorer = Scorer(
+        production.predictor,
+        tuple(production.card.class_names),
+        "ink",
+        production.card.name,
+        production.decision.number,
+    )
+    folder = pipeline.state / "dropped"
+    folder.mkdir(exist_ok=True)
+    files = []
+    if len(images):
+        array = BytesIO()
+        np.save(array, images)
+        (folder / "night.npy").write_bytes(array.getvalue())
+        files = ["night.npy"]
+    shelf = pipeline.mail.answers()
+    write_tables(
+        score_all(Opened(folder, files), scorer), scorer, shelf, f"{night}.parquet", f"quarantine/{night}.parquet"
+    )
+
+
+def value(pipeline: Pipeline, asset: str = REPORT, night: str = NIGHT) -> dict[str, Any]:
+    shelf = (pipeline.definitions.resources or {})["io_manager"].open()
+    found: dict[str, Any] = read_value(shelf, f"{asset}/{night}", asset)
+    return found
+
+
+@pytest.fixture
+def usual(finished: Pipeline) -> np.ndarray:
+    """Test images as the model knows them."""
+    return finished.digits()["test"].images
+
+
+def turned(images: np.ndarray) -> np.ndarray:
+    """By 90°, which no preparation puts right."""
+    return np.ascontiguousarray(np.rot90(images, axes=(1, 2)))
+
+
+def test_a_usual_night_looks_as_it_did(pipeline: Pipeline, usual: np.ndarray) -> None:
+    predicted(pipeline, usual)
+    ran = pipeline.run(REPORT, night=NIGHT)
+    said = metadata(ran, REPORT)
+    assert verdicts(ran) == {LOOKS_AS_IT_DID: True, ACCURACY_HOLDS: True}
+    assert (said["verdict"], said["images"]) == ("none", len(usual))
+    assert said["model_version"] == pipeline.value("digit_classifier")
+    assert said["estimated_accuracy_low"] <= said["estimated_accuracy"] <= said["estimated_accuracy_high"]
+    assert {"trend", "distributions", "answers"} <= said.keys()
+    assert value(pipeline)["sentence"] == said["summary"]
+    assert {"ink", "contrast", "sharpness", "slant", "confidence"} <= {
+        row.data["statistic"] for row in said["statistics"].records
+    }
+
+
+def test_a_drifted_night_fails_both_checks_and_is_told(pipeline: Pipeline, usual: np.ndarray) -> None:
+    predicted(pipeline, turned(usual))
+    ran = pipeline.try_run(REPORT, night=NIGHT)
+    assert ran.success  # the night is what it is: nothing is held up
+    (record,) = pipeline.instance.get_run_records(dg.RunsFilter(run_ids=[ran.run_id]))
+    told = alerts_of(record.dagster_run, events_of(pipeline.instance, [record])[ran.run_id], "")
+    assert {(each.kind, each.severity) for each in told} == {("check_failed", "error")}
+    assert sorted(each.title for each in told) == [
+        f"Check {ACCURACY_HOLDS} failed on {REPORT}",
+        f"Check {LOOKS_AS_IT_DID} failed on {REPORT}",
+    ]
+    assert all("has drifted strongly" in each.cause for each in told)
+
+
+@pytest.mark.parametrize(
+    ("knob", "failing"),
+    [
+        ({"MNIST_DRIFT_STRONG": "1", "MNIST_DRIFT_ACCURACY": "0"}, {LOOKS_AS_IT_DID: "WARN"}),
+        ({"MNIST_DRIFT_TOLERANCE": "1", "MNIST_DRIFT_STRONG": "1", "MNIST_DRIFT_ACCURACY": "0"}, {}),
+        ({"MNIST_DRIFT_LEAST_IMAGES": "5000"}, {}),
+        ({"MNIST_DRIFT_STRONG": "1"}, {LOOKS_AS_IT_DID: "WARN", ACCURACY_HOLDS: "ERROR"}),
+    ],
+)
+def test_every_limit_can_be_set(
+    pipeline: Pipeline, usual: np.ndarray, tmp_path: Path, knob: dict[str, str], failing: dict[str, str]
+) -> None:
+    other = pipeline.copy(tmp_path / "other", **knob)
+    predicted(other, turned(usual))
+    results = other.run(REPORT, night=NIGHT).get_asset_check_evaluations()
+    assert {each.check_name: each.severity.name for each in results if not each.passed} == failing
+
+
+def test_the_rate_of_false_alarms_reaches_the_comparison(tmp_path: Path) -> None:
+    drift = (Pipeline(tmp_path, MNIST_DRIFT_FALSE_ALARMS="0.01").definitions.resources or {})["drift"]
+    assert drift.limits().false_alarms == 0.01
+    assert drift.limits(4).false_alarms == 0.0025  # of several versions each has its part
+
+
+def test_an_empty_night_and_one_of_few_images_say_so(pipeline: Pipeline, usual: np.ndarray) -> None:
+    predicted(pipeline, usual[:0])
+    ran = pipeline.run(REPORT, night=NIGHT)
+    assert (value(pipeline)["verdict"], set(verdicts(ran).values())) == ("empty", {True})
+    assert "nothing to compare" in metadata(ran, REPORT)["summary"]
+    predicted(pipeline, turned(usual[:12]), LATER)
+    ran = pipeline.run(REPORT, night=LATER)
+    assert (value(pipeline, night=LATER)["verdict"], set(verdicts(ran).values())) == ("too few", {True})
+
+
+def test_a_night_is_compared_with_the_version_that_answered_it(pipeline: Pipeline, usual: np.ndarray) -> None:
+    """A version from before references were kept, and a night that still was its predecessor's."""
+    predicted(pipeline, usual, NIGHT)
+    first, bare = pipeline.value("digit_classifier"), pipeline.variant(lambda network: None, label="bare")
+    pipeline.run("production_digit_classifier", production_digit_classifier={"strategy": "manual", "version": bare})
+    predicted(pipeline, usual, LATER)
+    for night, version, verdict in ((NIGHT, first, "none"), (LATER, bare, "no reference")):
+        ran = pipeline.run(REPORT, night=night)
+        assert metadata(ran, REPORT)["model_version"] == version
+        assert value(pipeline, night=night)["verdict"] == verdict
+    assert "Train again" in value(pipeline, night=LATER)["sentence"]
+
+
+def test_a_night_that_is_not_predicted_is_named(pipeline: Pipeline) -> None:
+    with pytest.raises(NotMaterialized, match="materialize that partition of batch_digit_predictions first"):
+        pipeline.run(REPORT, night=NIGHT)
+
+
+def test_a_report_that_fails_leaves_the_night_predicted(pipeline: Pipeline) -> None:
+    """Here its value cannot be written."""
+    predictions = pipeline.state / "predictions" / f"{NIGHT}.parquet"
+    job = pipeline.definitions.resolve_job_def("night")
+    (pipeline.state / "assets" / REPORT).write_text("a file where a folder should be")
+    ran = job.execute_in_process(instance=pipeline.instance, partition_key=NIGHT, raise_on_error=False)
+    made = {event.asset_key.to_user_string() for event in ran.get_asset_materialization_events() if event.asset_key}
+    assert not ran.success
+    assert predictions.exists()
+    assert {"batch_digit_predictions", SERVICE} <= made
+
+
+# --- the service's day ---
+
+
+def served(pipeline: Pipeline, images: np.ndarray, role: str = "champion", door: str = "predict") -> str:
+    """Answers of today, as the service logs them; returns the day."""
+    production, now = load_production(pipeline.store), datetime.now(timezone.utc)
+    log = PredictionLog(DiskShelf(pipeline.state / "prediction_log"))
+    shares = production.predictor.predict(images).probabilities
+    names = production.card.class_names
+    log.add(Predicted(now.timestamp(), "r", door, role, production.card.name, 1, names, images, shares))
+    log.flush()
+    return f"{now:%Y-%m-%d}"
+
+
+def test_the_days_traffic_of_the_champion_is_compared(pipeline: Pipeline, usual: np.ndarray) -> None:
+    day = served(pipeline, usual)
+    served(pipeline, turned(usual), role="shadow")
+    served(pipeline, turned(usual), door="draft")
+    ran = pipeline.run(SERVICE, night=day)
+    assert verdicts(ran) == {LOOKS_AS_IT_DID: True, ACCURACY_HOLDS: True}
+    assert (value(pipeline, SERVICE, day)["verdict"], metadata(ran, SERVICE)["images"]) == ("none", len(usual))
+    for _ in range(2):
+        served(pipeline, turned(usual))
+    drifted = pipeline.run(SERVICE, night=day)
+    assert verdicts(drifted)[LOOKS_AS_IT_DID] is False
+
+
+def test_a_day_without_traffic_says_so(pipeline: Pipeline) -> None:
+    ran = pipeline.run(SERVICE, night=NIGHT)
+    assert value(pipeline, SERVICE)["verdict"] == "empty"
+    assert "the traffic of the service has no predictions" in metadata(ran, SERVICE)["summary"]
+
+
+# --- what is read ---
+
+
+def test_a_table_from_before_statistics_were_kept_is_compared_by_its_answers(
+    pipeline: Pipeline, usual: np.ndarray
+) -> None:
+    predicted(pipeline, usual)
+    path = pipeline.state / "predictions" / f"{NIGHT}.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["ink", "contrast", "sharpness", "slant"]), path)
+    (met,) = of_night(path)
+    assert (met.images, dict(met.sample.pixels)) == (len(usual), {})
+    assert pipeline.run(REPORT, night=NIGHT).success
+
+
+def test_of_a_large_night_some_rows_are_read(pipeline: Pipeline, usual: np.ndarray) -> None:
+    predicted(pipeline, usual)
+    path = pipeline.state / "predictions" / f"{NIGHT}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table] * 20), path, row_group_size=1_000)
+    (met,) = of_night(path)
+    assert (met.images, len(met.sample)) == (20 * len(usual), 5_000)
+    assert met.sample.seen.all()
