@@ -56,7 +56,7 @@ def drift_reports(nightly: NightlyRun) -> list[dg.AssetsDefinition]:
         pictures: Pictures,
         drift: Drift,
         io_manager: dg.ResourceParam[AssetFiles],
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks Dagster knows it only so
+    ) -> dg.MaterializeResult:  # with checks Dagster knows it only so
         """The images and answers of a night, compared with what the model that answered was like when it was new.
 
         Each night with the version in its table. A failure here harms no prediction: those of the night are made.
@@ -72,7 +72,7 @@ def drift_reports(nightly: NightlyRun) -> list[dg.AssetsDefinition]:
         pictures: Pictures,
         drift: Drift,
         io_manager: dg.ResourceParam[AssetFiles],
-    ) -> dg.MaterializeResult:  # type: ignore[type-arg]  # with checks Dagster knows it only so
+    ) -> dg.MaterializeResult:  # with checks Dagster knows it only so
         """The same for what the service answered on that day: what production said, finished drawings only."""
         from mnist_pipeline.observed import of_service
 
