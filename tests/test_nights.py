@@ -56,6 +56,13 @@ def test_the_partition_of_a_tick_is_the_day_before() -> None:
     assert (request.partition_key, request.run_key) == ("2026-03-28", "2026-03-28")
 
 
+@pytest.mark.parametrize("zone", ZONES)
+def test_a_day_begins_where_the_day_before_ends(zone: str) -> None:
+    nightly = NightlyRun(zone, 2, 0)
+    for day in (date(2018, 1, 1) + timedelta(days=i) for i in range(365)):
+        assert nightly.begin((day + timedelta(days=1)).isoformat()) == nightly.end(day.isoformat())
+
+
 def test_which_nights_were_due() -> None:
     nightly = NightlyRun("UTC", 2, 0)
     begin, end = (datetime(2026, 3, day, hour, tzinfo=timezone.utc) for day, hour in ((1, 3), (4, 2)))

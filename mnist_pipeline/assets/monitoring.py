@@ -44,7 +44,7 @@ def drift_reports(nightly: NightlyRun) -> list[dg.AssetsDefinition]:
         "partitions_def": days,
         "code_version": CODE,
         "metadata": follows_only(),  # a report stays what it was
-        "dagster_type": dg.Any,  # said here, since a result with checks would be taken for one without a value
+        "dagster_type": dg.Any,  # a bare MaterializeResult, the one annotation beside checks, would mean: no value
     }
 
     @dg.asset(name=NIGHT, deps=["batch_digit_predictions"], check_specs=_specs(NIGHT), **same)
@@ -56,7 +56,7 @@ def drift_reports(nightly: NightlyRun) -> list[dg.AssetsDefinition]:
         pictures: Pictures,
         drift: Drift,
         io_manager: dg.ResourceParam[AssetFiles],
-    ) -> dg.MaterializeResult:  # with checks Dagster knows it only so
+    ) -> dg.MaterializeResult:
         """The images and answers of a night, compared with what the model that answered was like when it was new.
 
         Each night with the version in its table. A failure here harms no prediction: those of the night are made.
@@ -72,7 +72,7 @@ def drift_reports(nightly: NightlyRun) -> list[dg.AssetsDefinition]:
         pictures: Pictures,
         drift: Drift,
         io_manager: dg.ResourceParam[AssetFiles],
-    ) -> dg.MaterializeResult:  # with checks Dagster knows it only so
+    ) -> dg.MaterializeResult:
         """The same for what the service answered on that day: what production said, finished drawings only."""
         from mnist_pipeline.observed import of_service
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mnist_pipeline.ml.drawing import BLUE, GREY, ORANGE, PALE, WIDE, labels, message, png, two_panels
+from mnist_pipeline.ml.drawing import BLUE, GREY, ORANGE, PALE, WIDE, fitted, labels, message, png, two_panels
 from mnist_pipeline.ml.drift import CLASSES, CONFIDENCE, Comparison, features_of
 from mnist_pipeline.ml.drift_report import accuracy_of, excess_of
 from mnist_pipeline.ml.reference import Reference, Sample
@@ -37,7 +37,8 @@ def distributions(reference: Reference, sample: Sample, found: Comparison, class
     for axes, each in zip(figure.subplots(2, 2).ravel(), worst, strict=False):
         _histogram(axes, each.name, old[each.name], new[each.name])
         said = "drifted" if each.drifted else "as it was"
-        title = f"{labels([each.name])[0]}: {each.distance:.2f} apart ({said}, allowed {each.threshold:.2f})"
+        name = fitted(each.name, WIDE / 2 - 0.8, 9)
+        title = f"{name}\n{each.distance:.2f} apart, {each.threshold:.2f} allowed: {said}"
         axes.set_title(title, fontsize=9, color=ORANGE if each.drifted else "black")
     handles = figure.axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper right", ncols=2, frameon=False)
