@@ -69,7 +69,9 @@ def rival_classifiers(
 
     One that fails takes no other along: its error is in the metadata, and the check fails.
     """
-    store, made, failed = models.open(), {}, {}
+    store = models.open()
+    made: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
     for each in _configurations(config):
         try:
             made[each.architecture] = _compete(context, store, each, processed_mnist_data)

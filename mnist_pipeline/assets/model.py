@@ -38,7 +38,7 @@ class WithPreset(dg.Config):
 
     preset: ChosenPreset = Field(
         ChosenPreset("fast"),
-        description="fast: 99 % in seconds; accurate: 99.68 % in 80 s; resnet, vit: other networks, tuned",
+        description="fast: 99 % in seconds; accurate: 99.68 % in 80 s; resnet: 99.6 % in minutes; vit: 20 epochs of it",
     )
 
 
