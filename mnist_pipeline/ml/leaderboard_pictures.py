@@ -31,6 +31,7 @@ def standing(rows: Sequence[Row]) -> bytes:
     left.set_ylim(len(rows) - 0.5, -0.5)
     left.xaxis.set_major_formatter("{x:.1%}")
     left.set_xlabel("test accuracy, with 95 % interval")
+    left.locator_params(axis="x", nbins=5)
     right.set_xscale("log")
     right.xaxis.set_major_formatter("{x:g}")
     right.set_xlabel("one image, ms")
