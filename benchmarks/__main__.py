@@ -4,7 +4,19 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("location", "loading", "batch", "pipeline", "tracking", "tables", "service", "fast", "accurate", "drift")
+BENCHMARKS = (
+    "location",
+    "loading",
+    "batch",
+    "pipeline",
+    "tracking",
+    "tables",
+    "service",
+    "fast",
+    "accurate",
+    "architectures",
+    "drift",
+)
 PRINT = "from benchmarks.{name} import run; [print(row.line()) for row in run()]"
 
 

@@ -79,6 +79,7 @@ HEAVY = {
     "dagster_pandera",
     "skops",
     "optuna",
+    "skl2onnx",
 }
 
 
@@ -171,7 +172,8 @@ def test_nothing_that_the_code_location_loads_imports_anything_heavy() -> None:
 
 IMPORT_EVERYTHING = """
 import importlib, os, sys
-import dagster, numpy, PIL.Image, pyarrow.parquet, scipy.fft, scipy.ndimage, torch  # their effects are not ours
+import dagster, numpy, PIL.Image, pyarrow.parquet, scipy.fft, scipy.ndimage, torch
+import torchvision.models  # their effects are not ours
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 

@@ -115,7 +115,7 @@ def _traced(network: Network) -> bytes:
             # the exporter before dynamo: 0.08 s instead of 3.1 s, the same logits to 2e-7; it warns of its age
             warnings.simplefilter("ignore", DeprecationWarning)
             # of torch's own attention, which looks at shapes; the graph was tried with other numbers of images
-            warnings.filterwarnings("ignore", category=torch.jit.TracerWarning, module=r"torch\.")  # type: ignore[attr-defined]
+            warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning, module=r"torch\.")
             torch.onnx.export(
                 network,
                 (torch.zeros(1, SIDE, SIDE, dtype=torch.uint8),),

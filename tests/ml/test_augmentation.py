@@ -9,7 +9,7 @@ import pytest
 import torch
 from digit_files import strokes
 
-from mnist_pipeline.ml.augmentation import augment
+from mnist_pipeline.ml.augmentation import augment, samples
 from mnist_pipeline.ml.config import ModelConfig
 
 STILL = {"shift": 0, "rotation": 0.0, "scale": 0.0, "shear": 0.0}
@@ -95,3 +95,40 @@ def test_images_are_sheared_along_one_axis_within_the_limit() -> None:
     assert sheared[:, 0] == pytest.approx(0, abs=0.1)
     assert np.abs(sheared[:, 1]).max() <= 0.3 * 6.5 + 0.2
     assert np.ptp(sheared[:, 1]) > 0.3 * 6.5
+
+
+def test_elastic_bends_each_image_smoothly_and_little() -> None:
+    bent = centres(changed(dot(13, 13, count=200), elastic=1.0)) - centres(dot(13, 13))
+    assert 0.3 < bent.std() < 1.5
+    assert np.abs(bent).max() < 5
+
+
+def test_erasing_blackens_one_rectangle_in_so_many_of_the_images() -> None:
+    white = torch.full((1_000, 28, 28), 255, dtype=torch.uint8)
+    gone = changed(white, erasing=0.3) == 0
+    touched = gone.flatten(1).any(1)
+    assert touched.float().mean().item() == pytest.approx(0.3, abs=0.05)
+    assert gone.flatten(1).float().mean(1).max() <= 0.25
+    for mask in gone[touched]:
+        assert torch.equal(mask, mask.any(1).unsqueeze(1) & mask.any(0).unsqueeze(0))
+
+
+def test_what_is_switched_off_draws_nothing() -> None:
+    """So the weights of configurations from before there was a switch stay as they were."""
+    left = []
+    for knobs in ({}, {"elastic": 0.0, "erasing": 0.0}):
+        generator = torch.Generator().manual_seed(0)
+        augment(dot(13, 13, count=3), ModelConfig(**{**STILL, "rotation": 5.0, **knobs}), generator)
+        left.append(torch.rand(1, generator=generator).item())
+    expected = torch.Generator().manual_seed(0)
+    for _ in range(6):  # angle, two scales, shear, two shifts
+        torch.rand(3, generator=expected)
+    assert left == [torch.rand(1, generator=expected).item()] * 2
+
+
+def test_samples_are_the_images_and_what_training_may_see_of_them() -> None:
+    images = dot(13, 20, count=2).numpy()
+    rows = samples(images, ModelConfig(rotation=20.0), draws=2)
+    assert (rows.shape, rows.dtype) == ((3, 2, 28, 28), np.uint8)
+    assert np.array_equal(rows[0], images)
+    assert not np.array_equal(rows[1], rows[2])
