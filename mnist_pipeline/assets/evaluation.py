@@ -12,6 +12,7 @@ from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.resources import Models, Pictures, Tracking
 from mnist_pipeline.retries import retrying
+from mnist_pipeline.store import ModelStore
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9
@@ -37,27 +38,13 @@ def model_evaluation(
     tracking: Tracking,
 ) -> dg.MaterializeResult[str]:
     """The report of the newest version; the value is the key of the report in the store."""
-    from mnist_pipeline.ml.custom_metrics import METRICS
     from mnist_pipeline.ml.metrics import scalars
-    from mnist_pipeline.ml.predictor import Predictor
-    from mnist_pipeline.ml.report import measure
 
     store, names = models.open(), processed_mnist_data.origin.class_names
-    card, predictor = store.card(digit_classifier), Predictor.load(store.load(digit_classifier))
-    parts = measure(predictor, processed_mnist_data, METRICS, card.metrics.get("temperature", 1.0))
-    report = {
-        "version": digit_classifier,
-        "model_digest": card.digest,
-        "data_digest": processed_mnist_data.digest(),
-        "dataset": processed_mnist_data.origin.dataset,
-        "source": processed_mnist_data.origin.source,
-        **parts,
-    }
-    key = store.add_report(report)
-    numbers = {
-        f"{part}_{name}": value for part in ("validation", "test") for name, value in scalars(parts[part]).items()
-    }
-    images = _drawn(parts, processed_mnist_data["test"], names)
+    report = report_on(store, digit_classifier, processed_mnist_data)
+    key, parts = store.add_report(report), {part: report[part] for part in ("validation", "test")}
+    numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(parts[part]).items()}
+    images = _drawn(report, processed_mnist_data["test"], names)
     with tracking.open(context) as tracker:
         records.evaluated(tracker, digit_classifier, numbers, images)
     return dg.MaterializeResult(
@@ -67,7 +54,7 @@ def model_evaluation(
             "version": digit_classifier,
             **{name: pictures.open().show("model_evaluation", name, png) for name, png in images.items()},
             "scores": _scores(parts["test"]),
-            "corruptions": _corruptions(parts["corruptions"]),
+            "corruptions": _corruptions(report["corruptions"]),
             "worst_class": parts["test"]["worst_class"]["name"],
             "worst_slice": parts["test"]["worst_slice"],
             **dict(sorted(numbers.items())),
@@ -106,6 +93,27 @@ def evaluation_checks(
     yield verdict(VALIDATION_PREDICTS_TEST, gap <= GAP_ALLOWED, gap=gap, allowed=GAP_ALLOWED)
     worst = report["test"]["worst_class"]
     yield verdict(NO_CLASS_IS_LEFT_BEHIND, worst["f1"] >= WORST_CLASS_F1, worst=worst["name"], f1=worst["f1"])
+
+
+def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any]:
+    """What is measured of a stored version on validation and test, and under corruptions; nothing is stored here.
+
+    Raises MetricFailed, WrongAnswers, and what the store raises.
+    """
+    from mnist_pipeline.ml.custom_metrics import METRICS
+    from mnist_pipeline.ml.predictor import Predictor
+    from mnist_pipeline.ml.report import measure
+
+    card, predictor = store.card(version), Predictor.load(store.load(version))
+    temperature = card.metrics.get("temperature", 1.0)  # a version may be older than temperatures
+    return {
+        "version": version,
+        "model_digest": card.digest,
+        "data_digest": data.digest(),
+        "dataset": data.origin.dataset,
+        "source": data.origin.source,
+        **measure(predictor, data, METRICS, temperature),
+    }
 
 
 def _drawn(report: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:

@@ -24,7 +24,8 @@ from mnist_pipeline.store import ModelStore
 DIGITS = "digit_classifier"
 SEARCH = ("ml/tuning/problems.py", "ml/tuning/spaces.py")
 NETWORK = code_version(
-    *("ml/config.py", "ml/network.py", "ml/augmentation.py", "ml/training.py", "ml/tuning/network.py", *SEARCH)
+    *("ml/config.py", "ml/network.py", "ml/architectures.py", "ml/resnet.py", "ml/vision_transformer.py"),
+    *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/learning.py", "ml/tuning/network.py", *SEARCH),
 )
 TABLE = code_version("ml/tables/models.py", "ml/tables/scores.py", "ml/tuning/table.py", *SEARCH)
 Settings = dict[str, Any]

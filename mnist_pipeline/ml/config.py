@@ -5,25 +5,60 @@ The order of the fields is the order in which the Dagster launchpad shows them.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Preset = Literal["fast", "accurate"]
+from mnist_pipeline.ml.digits import SIDE
+
+Preset = Literal["fast", "accurate", "resnet", "vit"]
+Architecture = Literal["cnn", "resnet", "vit", "tree", "forest", "logistic", "knn"]
+NETWORKS: tuple[Architecture, ...] = ("cnn", "resnet", "vit")
+CLASSICAL: tuple[Architecture, ...] = ("tree", "forest", "logistic", "knn")
 
 
 class ModelConfig(BaseModel):
-    """Architecture, training and augmentation of one `DigitCNN`."""
+    """Architecture, training and augmentation of one model.
+
+    A description that begins with names of architectures is of a field that only these read. Optimisation,
+    augmentation and when to stop are read by the networks alone: cnn, resnet and vit.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     # architecture
-    width_1: int = Field(16, ge=1, le=1024, description="channels of the first convolution")
-    width_2: int = Field(32, ge=1, le=1024, description="channels of the second convolution")
-    width_3: int = Field(64, ge=1, le=1024, description="channels of the third convolution")
-    kernel_1: int = Field(5, ge=1, le=9, description="side of the first filters")
-    kernel_2: int = Field(5, ge=1, le=9, description="side of the second filters")
-    kernel_3: int = Field(3, ge=1, le=9, description="side of the third filters, which are always padded")
-    padded: bool = Field(False, description="whether the first two convolutions are padded too")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of features dropped before the classifier")
+    architecture: Architecture = Field(
+        "cnn",
+        description="cnn (DigitCNN), resnet, vit (vision transformer); on pixels: tree, forest, logistic (regression), "
+        "knn (nearest neighbours)",
+    )
+    width_1: int = Field(16, ge=1, le=1024, description="cnn, resnet: channels of the first convolution or stage")
+    width_2: int = Field(32, ge=1, le=1024, description="cnn, resnet: channels of the second convolution or stage")
+    width_3: int = Field(64, ge=1, le=1024, description="cnn, resnet: channels of the third convolution or stage")
+    kernel_1: int = Field(5, ge=1, le=9, description="cnn, resnet: side of the first filters")
+    kernel_2: int = Field(5, ge=1, le=9, description="cnn: side of the second filters")
+    kernel_3: int = Field(3, ge=1, le=9, description="cnn: side of the third filters, which are always padded")
+    padded: bool = Field(False, description="cnn: whether the first two convolutions are padded too")
+    blocks: int = Field(1, ge=1, le=20, description="resnet: basic blocks, of two convolutions each, in a stage")
+    patch: int = Field(4, ge=2, le=14, description="vit: side of the patches in pixels, a divisor of 28")
+    embedding: int = Field(64, ge=1, le=1024, description="vit: numbers a patch is embedded in, a multiple of heads")
+    depth: int = Field(4, ge=1, le=24, description="vit: layers of the encoder")
+    heads: int = Field(4, ge=1, le=64, description="vit: heads of the attention in each layer")
+    dropout: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="cnn, resnet, vit: share of features dropped before the classifier, in vit all along",
+    )
+    trees: int = Field(60, ge=1, le=2000, description="forest: how many")
+    tree_depth: int = Field(
+        0, ge=0, le=100, description="tree, forest: questions from root to leaf at most; 0: no limit"
+    )
+    leaf: int = Field(3, ge=1, description="tree, forest: training images a leaf at least")
+    penalty: float = Field(1.0, gt=0, description="logistic: strength of the L2 penalty on the sum over all images")
+    iterations: int = Field(100, ge=1, description="logistic: steps of L-BFGS at most")
+    neighbours: int = Field(5, ge=2, le=100, description="knn: how many are asked, the farthest of which has no vote")
+    prototypes: int = Field(
+        20_000, ge=100, description="knn: training images kept at most, an equal share of each class; 784 bytes each"
+    )
 
     # optimisation
     optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam, or sgd with momentum")
@@ -49,8 +84,10 @@ class ModelConfig(BaseModel):
     rotation: float = Field(0.0, ge=0, le=180, description="every image is turned by up to this many degrees")
     scale: float = Field(0.0, ge=0, lt=1, description="every image is scaled by up to this share, each axis")
     shear: float = Field(0.0, ge=0, le=1, description="every image is sheared by up to this slope")
+    elastic: float = Field(0.0, ge=0, le=5, description="every image is bent by smooth displacements of so many pixels")
+    erasing: float = Field(0.0, ge=0, le=1, description="so many of the images lose a rectangle of 2 to 20 % of them")
     plain_epochs: int = Field(
-        0, ge=0, description="the last epochs are moved only: warping blurs, real images are crisp"
+        0, ge=0, description="the last epochs are moved only: warping blurs, real images are crisp and whole"
     )
 
     # when to stop, and where and how to run
@@ -65,6 +102,21 @@ class ModelConfig(BaseModel):
         0.99, gt=0, lt=1, description="share of images whose prediction set is to hold the truth (conformal)"
     )
 
+    @field_validator("patch")
+    @classmethod
+    def _fits(cls, side: int) -> int:
+        if SIDE % side:
+            raise ValueError(f"patches of {side} pixels do not fit into {SIDE}: it is 2, 4, 7 or 14")
+        return side
+
+    @model_validator(mode="after")
+    def _heads_share_the_embedding(self) -> "ModelConfig":
+        if self.embedding % self.heads:
+            raise ValueError(
+                f"embedding {self.embedding} is no multiple of heads {self.heads}: each takes a part of it"
+            )
+        return self
+
     @field_validator("kernel_1", "kernel_2", "kernel_3")
     @classmethod
     def _has_a_middle(cls, side: int) -> int:
@@ -74,8 +126,26 @@ class ModelConfig(BaseModel):
 
     def label(self, accuracy: float) -> str:
         """The readable part of a version's name: what was trained how, and its validation accuracy."""
+        return f"{self._shape()}{self._training()}-acc{accuracy * 1e4:04.0f}"
+
+    def _shape(self) -> str:
         widths = f"{self.width_1}x{self.width_2}x{self.width_3}"
-        return f"digitcnn-{widths}-{self.optimizer}-b{self.batch_size}-e{self.epochs}-acc{accuracy * 1e4:04.0f}"
+        depth = f"-d{self.tree_depth}" if self.tree_depth else ""
+        return {
+            "cnn": f"digitcnn-{widths}",
+            "resnet": f"resnet-{widths}-n{self.blocks}",
+            "vit": f"vit-p{self.patch}-{self.embedding}x{self.depth}-h{self.heads}",
+            "tree": f"tree{depth}-leaf{self.leaf}",
+            "forest": f"forest-{self.trees}{depth}-leaf{self.leaf}",
+            "logistic": f"logistic-l2-{self.penalty:g}".replace("+", ""),
+            "knn": f"knn-{self.neighbours}",
+        }[self.architecture]
+
+    def _training(self) -> str:
+        """Of networks only."""
+        if self.architecture not in NETWORKS:
+            return ""
+        return f"-{self.optimizer}-b{self.batch_size}-e{self.epochs}"
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -88,6 +158,36 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.3,
         "epochs": 12,
         "min_steps": 500,
+        "ema_decay": 0.998,
+        "shift": 1,
+        "rotation": 10.0,
+        "scale": 0.1,
+        "shear": 0.1,
+        "plain_epochs": 3,
+    },
+    "resnet": {
+        "architecture": "resnet",
+        "width_1": 32,
+        "width_2": 64,
+        "width_3": 128,
+        "dropout": 0.2,
+        "epochs": 12,
+        "min_steps": 500,
+        "ema_decay": 0.998,
+        "shift": 1,
+        "rotation": 10.0,
+        "scale": 0.1,
+        "shear": 0.1,
+        "plain_epochs": 3,
+    },
+    "vit": {
+        "architecture": "vit",
+        "patch": 7,
+        "dropout": 0.0,
+        "learning_rate": 0.003,
+        "weight_decay": 0.05,
+        "epochs": 20,
+        "min_steps": 1000,
         "ema_decay": 0.998,
         "shift": 1,
         "rotation": 10.0,

@@ -17,10 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from mnist_pipeline.ml.architectures import network_for
 from mnist_pipeline.ml.augmentation import augment
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import LabeledImages
-from mnist_pipeline.ml.network import DigitCNN
+from mnist_pipeline.ml.network import Network
 
 VALIDATION_BATCH = 250  # activations that stay in the cache: 1.4 times as fast as 1,000
 SMALLEST_EPOCH = 16  # steps; on small data the batch shrinks first, then epochs are added
@@ -61,7 +62,7 @@ class Epoch:
 class Trained:
     """A network with its best weights, on the CPU in evaluation mode, and how it got there."""
 
-    network: DigitCNN
+    network: Network
     config: ModelConfig
     history: list[Epoch] = field(default_factory=list)
 
@@ -101,8 +102,9 @@ def train(
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
 ) -> Trained:
-    """Fit a `DigitCNN`; the weights with the lowest validation loss are kept. Raises TrainingDiverged.
+    """Fit the network of a configuration; the weights with the lowest validation loss are kept.
 
+    Raises TrainingDiverged, and ValueError for an architecture that is no network.
     Same data, config, machine and number of threads: the same weights, bit for bit.
     """
     with _seeded(config.seed), _roomy_malloc(), _deterministic():
@@ -114,7 +116,7 @@ class _Loop:
         self.config, self.device = config, choose_device(config.device)
         self.images, self.labels = self._resident(training)
         self.validation = self._resident(validation)
-        self.network = DigitCNN(config, classes).to(self.device).to(memory_format=torch.channels_last)
+        self.network = network_for(config, classes).to(self.device).to(memory_format=torch.channels_last)
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
         self.batch = max(2, min(config.batch_size, len(training) // SMALLEST_EPOCH))
         self.steps_per_epoch = len(training) // self.batch
@@ -150,7 +152,7 @@ class _Loop:
         self.network.load_state_dict(best_weights)
         return Trained(self.network.cpu().eval(), self.config, history)
 
-    def _judged(self) -> DigitCNN:
+    def _judged(self) -> Network:
         return self.averaged if self.averaged is not None else self.network
 
     def _epoch(self, number: int, begun: float, on_step: Callable[[int, int], None]) -> Epoch:

@@ -24,7 +24,9 @@ def test_the_first_run_passed_every_check(result: dg.ExecuteInProcessResult) -> 
 def test_the_value_is_a_whole_version_in_the_store(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
     name = finished.value("digit_classifier")
     assert finished.store.versions() == [name] == [metadata(result, "digit_classifier")["version"]]
-    assert sorted(finished.store.load(name)) == ["golden.safetensors", "model.onnx", "weights.safetensors"]
+    assert sorted(finished.store.load(name)) == [
+        *("conformal.json", "golden.safetensors", "model.onnx", "weights.safetensors")
+    ]
 
 
 def test_the_card_says_how_the_version_came_about(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
@@ -96,6 +98,8 @@ def test_a_preset_and_what_is_set_beside_it_reach_the_card(pipeline: Pipeline, p
     beside = {
         **TINY,
         "width_3": 6,
+        "embedding": 8,
+        "depth": 1,
         "batch_size": 200,
         "epochs": 1,
         "min_steps": 20,
@@ -106,7 +110,8 @@ def test_a_preset_and_what_is_set_beside_it_reach_the_card(pipeline: Pipeline, p
     ran = pipeline.try_run("digit_classifier", digit_classifier={"preset": preset, **beside})
     card = pipeline.store.card(pipeline.value("digit_classifier"))
     assert card.config == {**ModelConfig().model_dump(), **PRESETS[preset], **beside}
-    assert card.name.startswith("digitcnn-4x8x6-sgd-b200-e1-")
+    shape = {"resnet": "resnet-4x8x6-n1", "vit": "vit-p7-8x1-h4"}.get(preset, "digitcnn-4x8x6")
+    assert card.name.startswith(f"{shape}-sgd-b200-e1-")
     assert metadata(ran, "digit_classifier")["epochs"] == 2  # 16 steps an epoch, and 20 were asked for
 
 

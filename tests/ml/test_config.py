@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from mnist_pipeline.ml.config import PRESETS, ModelConfig, configure
+from mnist_pipeline.model_versions import LABEL
 
 
 def test_every_knob_is_described_for_the_launchpad() -> None:
@@ -38,6 +39,12 @@ IMPOSSIBLE = {
         ("weight_decay", "min_steps", "shift", "rotation", "shear", "patience", "min_delta", "seed", "plain_epochs"), -1
     ),
     **dict.fromkeys(("optimizer", "schedule", "precision", "device", "padded"), "best"),
+    **dict.fromkeys(("blocks", "embedding", "depth", "heads", "trees", "leaf", "iterations", "penalty"), 0),
+    **dict.fromkeys(("tree_depth", "elastic", "erasing"), -1),
+    "architecture": "svm",
+    "patch": 5,
+    "neighbours": 1,
+    "prototypes": 99,
     "learning_rate": 0.0,
     "batch_size": 1,
 }
@@ -71,3 +78,26 @@ def test_a_configuration_does_not_change_once_made() -> None:
 def test_a_label_says_what_was_trained_and_how_well(accuracy: float, ending: str) -> None:
     config = ModelConfig(width_1=4, width_2=8, width_3=12, optimizer="sgd", batch_size=64, epochs=3)
     assert config.label(accuracy) == f"digitcnn-4x8x12-sgd-b64-e3-{ending}"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "begins"),
+    [
+        ("cnn", "digitcnn-16x32x64-adamw-b160-e1-"),
+        ("resnet", "resnet-16x32x64-n1-adamw-b160-e1-"),
+        ("vit", "vit-p4-64x4-h4-adamw-b160-e1-"),
+        ("tree", "tree-leaf3-acc"),
+        ("forest", "forest-60-leaf3-acc"),
+        ("logistic", "logistic-l2-1e-05-acc"),
+        ("knn", "knn-5-acc"),
+    ],
+)
+def test_a_label_begins_with_the_architecture_and_may_be_the_name_of_a_version(architecture: Any, begins: str) -> None:
+    label = configure("fast", architecture=architecture, penalty=1e-5).label(0.97)
+    assert label.startswith(begins)
+    assert LABEL.fullmatch(label)
+
+
+def test_heads_share_the_embedding() -> None:
+    with pytest.raises(ValidationError, match="embedding 64 is no multiple of heads 5"):
+        configure("vit", heads=5)

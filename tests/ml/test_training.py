@@ -12,9 +12,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mnist_pipeline.ml.artifacts import torch_logits
-from mnist_pipeline.ml.config import ModelConfig
+from mnist_pipeline.ml.artifacts import to_onnx, torch_logits
+from mnist_pipeline.ml.config import CLASSICAL, ModelConfig
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
+from mnist_pipeline.ml.learning import learn
 from mnist_pipeline.ml.training import Trained, TrainingDiverged, choose_device, computes_in_bfloat16, train
 
 TINY = {"width_1": 2, "width_2": 3, "width_3": 4, "epochs": 1, "device": "cpu", "precision": "float32"}
@@ -32,10 +33,13 @@ def judged(digits: DigitData) -> LabeledImages:
 
 
 def fit(training: LabeledImages, validation: LabeledImages, **knobs: Any) -> Trained:
-    return train(training, validation, 10, ModelConfig(**{**TINY, **knobs}))
+    return learn(training, validation, 10, ModelConfig(**{**TINY, **knobs}))
 
 
 def weights_digest(trained: Trained) -> str:
+    """Of its weights; a classical model is its graph."""
+    if trained.config.architecture in CLASSICAL:
+        return hashlib.sha256(to_onnx(trained.network)).hexdigest()
     state = sorted(trained.network.state_dict().items())
     return hashlib.sha256(b"".join(name.encode() + value.numpy().tobytes() for name, value in state)).hexdigest()
 
@@ -53,7 +57,21 @@ def outcome(training: LabeledImages, validation: LabeledImages, **knobs: Any) ->
 # --- knobs ---
 
 NOT_HERE = "cuda" if torch.backends.mps.is_available() else "mps"
+VIT: dict[str, Any] = {"architecture": "vit", "embedding": 8, "heads": 2, "depth": 1, "patch": 14}
 TURNED: dict[str, dict[str, Any]] = {
+    "architecture": {"to": "resnet"},
+    "blocks": {"to": 2, "architecture": "resnet"},
+    "patch": {**VIT, "to": 7},
+    "embedding": {**VIT, "to": 4},
+    "depth": {**VIT, "to": 2},
+    "heads": {**VIT, "to": 1},
+    "trees": {"to": 3, "architecture": "forest"},
+    "tree_depth": {"to": 2, "architecture": "tree"},
+    "leaf": {"to": 9, "architecture": "tree"},
+    "penalty": {"to": 9.0, "architecture": "logistic"},
+    "iterations": {"to": 3, "architecture": "logistic"},
+    "neighbours": {"to": 3, "architecture": "knn"},
+    "prototypes": {"to": 100, "architecture": "knn"},
     "width_1": {"to": 3},
     "width_2": {"to": 4},
     "width_3": {"to": 5},
@@ -76,6 +94,8 @@ TURNED: dict[str, dict[str, Any]] = {
     "rotation": {"to": 20.0},
     "scale": {"to": 0.2},
     "shear": {"to": 0.2},
+    "elastic": {"to": 1.0},
+    "erasing": {"to": 0.5},
     "plain_epochs": {"to": 1, "rotation": 20.0},
     "patience": {"to": 1, "epochs": 3, "min_delta": HOPELESS},
     "min_delta": {"to": HOPELESS, "epochs": 3, "patience": 1},
@@ -89,7 +109,7 @@ TURNED: dict[str, dict[str, Any]] = {
 def test_every_knob_turns_something(few: LabeledImages, judged: LabeledImages, knob: str) -> None:
     rest = dict(TURNED[knob])
     turned = {knob: rest.pop("to")}
-    assert outcome(few, judged, **rest, **turned) != outcome(few, judged, **rest)
+    assert outcome(few, judged, **{**rest, **turned}) != outcome(few, judged, **rest)
 
 
 @pytest.mark.parametrize(

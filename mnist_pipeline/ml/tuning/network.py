@@ -11,7 +11,8 @@ import numpy as np
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import LabeledImages
 from mnist_pipeline.ml.gate import compare
-from mnist_pipeline.ml.training import Epoch, TrainingDiverged, train
+from mnist_pipeline.ml.learning import learn
+from mnist_pipeline.ml.training import Epoch, TrainingDiverged
 from mnist_pipeline.ml.tuning.problems import Abandoned, Advantage, Scored
 from mnist_pipeline.ml.tuning.spaces import Choices, Floats, Integers, Space
 
@@ -52,7 +53,7 @@ class NetworkProblem:
                 on_step(epoch.number, epoch.validation_accuracy)
 
         try:
-            trained = train(self.training, self.validation, self.classes, ModelConfig(**settings), on_epoch)
+            trained = learn(self.training, self.validation, self.classes, ModelConfig(**settings), on_epoch)
         except TrainingDiverged as error:
             raise Abandoned(str(error)) from error
         return self._scored(trained.network)
