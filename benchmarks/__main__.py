@@ -4,7 +4,18 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("location", "loading", "batch", "pipeline", "tracking", "tables", "service", "fast", "accurate")
+BENCHMARKS = (
+    "location",
+    "loading",
+    "batch",
+    "pipeline",
+    "tracking",
+    "tables",
+    "service",
+    "fast",
+    "accurate",
+    "calibration",
+)
 PRINT = "from benchmarks.{name} import run; [print(row.line()) for row in run()]"
 
 
