@@ -15,6 +15,7 @@ BENCHMARKS = (
     "fast",
     "accurate",
     "calibration",
+    "architectures",
 )
 PRINT = "from benchmarks.{name} import run; [print(row.line()) for row in run()]"
 

@@ -43,6 +43,12 @@ full_pipeline = dg.define_asset_job(
     description="Everything, from data to predictions.",
 )
 
+competition = dg.define_asset_job(
+    "competition",
+    dg.AssetSelection.groups("competition"),
+    description="Train other architectures on the same data and rank all versions. Minutes; nothing is deployed.",
+)
+
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
 def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
@@ -73,7 +79,7 @@ TABLES = {
     for task in TASKS
 }
 JOBS: list[Any] = [
-    *(training, deployment, make_model, batch_inference, full_pipeline),
+    *(training, deployment, make_model, batch_inference, full_pipeline, competition),
     *TABLES.values(),
     tuning,
     refresh_job,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
+from mnist_pipeline.assets import data, deployment, evaluation, leaderboard, model, prediction
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
@@ -32,6 +32,8 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             data.processed_mnist_data,
             model.digit_classifier,
             evaluation.model_evaluation,
+            leaderboard.rival_classifiers,
+            leaderboard.leaderboard,
             deployment.production_digit_classifier,
             prediction.nightly_predictions(nightly),
             prediction.digit_predictions,

@@ -80,6 +80,7 @@ HEAVY = {
     "skops",
     "optuna",
     "mapie",
+    "skl2onnx",
 }
 
 

@@ -41,16 +41,21 @@ SUPERSTORE = {
     "comparison": {"train_validation_test", *MODELS},
     "dataset_comparison": {"comparison"},
 }
+COMPETITION = {
+    "rival_classifiers": {"processed_mnist_data"},
+    "leaderboard": {"rival_classifiers", "model_evaluation", "processed_mnist_data"},
+}
 TABLES = {
     table: {f"{table}/{name}": {f"{table}/{each}" for each in deps} for name, deps in graph.items()}
     for table, graph in (("breast_cancer", BREAST_CANCER), ("superstore", SUPERSTORE))
 }
-GRAPH = {**DIGITS, **TABLES["breast_cancer"], **TABLES["superstore"]}
+GRAPH = {**DIGITS, **COMPETITION, **TABLES["breast_cancer"], **TABLES["superstore"]}
 GROUPS = {
     "data": {"raw_mnist_data", "processed_mnist_data"},
     "model": {"digit_classifier"},
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
+    "competition": set(COMPETITION),
     "prediction": {"batch_digit_predictions", "digit_predictions"},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
@@ -60,11 +65,12 @@ JOBS = {
     "make_model": DIGITS.keys() - {"batch_digit_predictions"},
     "batch_inference": {"batch_digit_predictions"},
     "full_pipeline": DIGITS.keys(),
+    "competition": set(COMPETITION),
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 HEAVY = {
     *("torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"),
-    *("pandera", "skops", "optuna"),
+    *("pandera", "skops", "optuna", "skl2onnx", "onnx"),
 }
 EMBEDDED = "1,797 embedded digits"
 
@@ -174,6 +180,8 @@ OPS: dict[str, dict[str, Any]] = {
         "min_accuracy": 0.9,
         "minimums": {"top_2_accuracy": 0.99},
     },
+    "rival_classifiers": {"architectures": ["resnet", "forest"], "settings": {"epochs": 3, "seed": 1}},
+    "leaderboard": {"most": 5},
     "digit_predictions": {"paths": ["a.png"], "images": ["aGVsbG8="]},
 }
 
@@ -189,7 +197,7 @@ def test_a_job_takes_the_documented_configuration(env: dict[str, str], job: str)
 
 @pytest.mark.parametrize("asset", OPS)
 def test_a_setting_that_does_not_exist_is_named_before_anything_runs(env: dict[str, str], asset: str) -> None:
-    job = build_definitions(env).resolve_job_def("full_pipeline")
+    (job, *_) = (build_definitions(env).resolve_job_def(name) for name in JOBS if asset in JOBS[name])
     with pytest.raises(dg.DagsterInvalidConfigError, match=f'"colour" at path root:ops:{asset}:config. Expected:'):
         dg.validate_run_config(job, {"ops": {asset: {"config": {"colour": "red"}}}})
 
@@ -280,6 +288,7 @@ def test_dg_launches_assets(tmp_path: Path) -> None:
 def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
     """One after the other, as each needs what the one before has made; the last makes all of it again."""
     tiny = json.dumps({"ops": {"digit_classifier": {"config": TINY}}})
+    trees = json.dumps({"ops": {"rival_classifiers": {"config": {"architectures": ["tree"]}}}})
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     more: dict[str, tuple[str, ...]] = {
         "training": ("--config-json", tiny),
@@ -287,6 +296,7 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "batch_inference": ("--partition", today),
         "make_model": ("--config-json", tiny),
         "full_pipeline": ("--config-json", tiny, "--partition", today),
+        "competition": ("--config-json", trees),
         "breast_cancer": (),
         "superstore": ("--partition", "embedded"),
     }

@@ -101,20 +101,31 @@ def model_checks(
     digit_classifier: str, processed_mnist_data: DigitData, models: Models
 ) -> Iterable[dg.AssetCheckResult]:
     """Whether what was stored answers as what was trained (by torch, or by scikit-learn), and better than a guess."""
+    from mnist_pipeline.ml.predictor import TOLERANCE
+
+    store = models.open()
+    card, off = store.card(digit_classifier), largest_difference(store, digit_classifier, processed_mnist_data)
+    yield verdict(TORCH_AND_ONNX_AGREE, off <= TOLERANCE, largest_difference=off)
+    accuracy, guess, floor = card.metrics["validation_accuracy"], 1 / len(card.class_names), least_accuracy(card)
+    yield verdict(LEARNED_SOMETHING, accuracy > floor, validation_accuracy=accuracy, guessing=guess, floor=floor)
+
+
+def largest_difference(store: ModelStore, version: str, data: DigitData) -> float:
+    """Between the logits of the graph of a version and of the library that trained it, on validation images."""
     import numpy as np
 
     from mnist_pipeline.ml.artifacts import original_logits
-    from mnist_pipeline.ml.predictor import TOLERANCE, Predictor
+    from mnist_pipeline.ml.predictor import Predictor
 
-    store = models.open()
-    card, files = store.card(digit_classifier), store.load(digit_classifier)
-    images = processed_mnist_data["validation"].images
+    card, files, images = store.card(version), store.load(version), data["validation"].images
     original = original_logits(files, ModelConfig(**card.config), len(card.class_names), images)
-    off = float(np.abs(original - Predictor.load(files).logits(images[: len(original)])).max())
-    yield verdict(TORCH_AND_ONNX_AGREE, off <= TOLERANCE, largest_difference=off)
-    accuracy, guess = card.metrics["validation_accuracy"], 1 / len(card.class_names)
-    floor = guess + LEAST_LEARNED * (1 - guess)
-    yield verdict(LEARNED_SOMETHING, accuracy > floor, validation_accuracy=accuracy, guessing=guess, floor=floor)
+    return float(np.abs(original - Predictor.load(files).logits(images[: len(original)])).max())
+
+
+def least_accuracy(card: Card) -> float:
+    """What validation accuracy must exceed: a tenth of the way from guessing to perfect."""
+    guess = 1 / len(card.class_names)
+    return guess + LEAST_LEARNED * (1 - guess)
 
 
 def _chosen(config: Any) -> ModelConfig:

@@ -59,6 +59,12 @@ def evaluated(tracker: Tracker, version: str, numbers: Mapping[str, float], pict
         tracker.artifact(f"evaluation/{name}.png", png)
 
 
+def rivals(tracker: Tracker, made: Mapping[str, Mapping[str, Any]]) -> None:
+    """Versions of several architectures that one run has trained. made: architecture -> version and test accuracy."""
+    tracker.tags({f"{name}_version": each["version"] for name, each in made.items()})
+    tracker.metrics({f"{name}/test_accuracy": each["test_accuracy"] for name, each in made.items()})
+
+
 def decided(tracker: Tracker, decision: Decision) -> None:
     """What the ledger says now, and why."""
     tracker.tags(

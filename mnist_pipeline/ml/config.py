@@ -201,3 +201,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 def configure(preset: Preset, **overrides: Any) -> ModelConfig:
     """A preset with single values replaced. Raises pydantic.ValidationError naming the wrong value."""
     return ModelConfig(**{**PRESETS[preset], **overrides})
+
+
+def rival(architecture: Architecture, **overrides: Any) -> ModelConfig:
+    """An architecture as it competes: by the preset of its name, or by the defaults, with single values replaced."""
+    return ModelConfig(**{**PRESETS.get(architecture, {"architecture": architecture}), **overrides})
