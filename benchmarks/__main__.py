@@ -14,6 +14,7 @@ BENCHMARKS = (
     "service",
     "fast",
     "accurate",
+    "calibration",
     "architectures",
     "drift",
 )

@@ -79,6 +79,7 @@ HEAVY = {
     "dagster_pandera",
     "skops",
     "optuna",
+    "mapie",
     "skl2onnx",
 }
 

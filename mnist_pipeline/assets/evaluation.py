@@ -96,7 +96,7 @@ def evaluation_checks(
 
 
 def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any]:
-    """What is measured of a stored version on validation and test; nothing is stored here.
+    """What is measured of a stored version on validation and test, and under corruptions; nothing is stored here.
 
     Raises MetricFailed, WrongAnswers, and what the store raises.
     """
@@ -104,15 +104,15 @@ def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any
     from mnist_pipeline.ml.predictor import Predictor
     from mnist_pipeline.ml.report import measure
 
-    card = store.card(version)
-    parts = measure(Predictor.load(store.load(version)), data, METRICS, card.metrics.get("temperature", 1.0))
+    card, predictor = store.card(version), Predictor.load(store.load(version))
+    temperature = card.metrics.get("temperature", 1.0)  # a version may be older than temperatures
     return {
         "version": version,
         "model_digest": card.digest,
         "data_digest": data.digest(),
         "dataset": data.origin.dataset,
         "source": data.origin.source,
-        **parts,
+        **measure(predictor, data, METRICS, temperature),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 CALIBRATION_BINS = 15
-COLDEST, HOTTEST = 0.05, 20.0  # nobody has needed more; at either end nothing can be learned from the images
+COLDEST, HOTTEST = 0.1, 20.0  # at either end the images teach nothing; below, rounding errors would be blown up
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:

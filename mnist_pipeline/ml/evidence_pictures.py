@@ -1,46 +1,46 @@
 """Pictures of a report that are no tables of answers: how honest a confidence is, and what a model withstands."""
 
 from collections.abc import Mapping, Sequence
+from math import log1p
 from typing import TYPE_CHECKING, Any
 
-from mnist_pipeline.ml.drawing import BLUE, GREY, ORANGE, PALE, WIDE, looks_of, panel, png
+from mnist_pipeline.ml.calibration import CALIBRATION_BINS
+from mnist_pipeline.ml.drawing import BLUE, GREY, INK, ORANGE, PALE, WIDE, looks_of, panel, png, two_panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COUNTS_BELOW = 0.36  # of the height of a reliability diagram is for the counts
+COUNTS_BELOW = 0.24  # of the height of a reliability diagram is for the counts, as logarithms
 
 
 def reliability(diagrams: Mapping[str, tuple[float, Sequence[Mapping[str, Any]]]]) -> bytes:
     """Two diagrams beside each other, each with its calibration error and the bins that `calibration` gives: the share
-    that is right over confidence, where the diagonal is honest, and the number of images in each bin."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDE, 4.2), layout="constrained")
-    grid = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=[1, COUNTS_BELOW])
-    for (diagram, counts), (name, (error, bins)) in zip(grid.T, diagrams.items(), strict=True):
-        _diagram(diagram, bins)
-        diagram.set_title(f"{name} scaling: error {error:.4f}", fontsize=10)
-        counts.bar([each["confidence"] for each in bins], [each["images"] for each in bins], 0.03, color=GREY)
-        counts.set_yscale("log")
-        counts.set_ylim(bottom=0.7)
-        counts.set_xlabel("confidence")
-    grid[0][0].set_ylabel("share that is right")
-    grid[1][0].set_ylabel("images")
-    for axes in grid.flat:
-        axes.spines[["top", "right"]].set_visible(False)
+    that is right over confidence, where the diagonal is honest, and below in grey the number of images in each bin."""
+    figure, panels = two_panels(WIDE, 3.8)
+    for axes, (name, (error, bins)) in zip(panels, diagrams.items(), strict=True):
+        _counts(axes, bins)
+        _diagram(axes, bins)
+        axes.set_title(f"{name} scaling: error {error:.4f}", fontsize=10)
+        axes.set_xlabel("confidence")
+    panels[0].set_ylabel("share that is right")
     return png(figure)
+
+
+def _counts(axes: "Axes", bins: Sequence[Mapping[str, Any]]) -> None:
+    most = max(each["images"] for each in bins)
+    for each in bins:
+        at, height = (each["bin"] + 0.5) / CALIBRATION_BINS, COUNTS_BELOW * log1p(each["images"]) / log1p(most)
+        axes.bar(at, height, 0.8 / CALIBRATION_BINS, color=PALE)
+        axes.text(at, 0.01, f"{each['images']:,}", rotation=90, ha="center", va="bottom", fontsize=7, color=INK)
 
 
 def _diagram(axes: "Axes", bins: Sequence[Mapping[str, Any]]) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, lw=1, ls=":")
-    for each in bins:
-        honest = each["confidence"]
-        axes.plot([honest, honest], [honest, each["accuracy"]], color=ORANGE, lw=3, alpha=0.5)
     sure, right = ([each[name] for each in bins] for name in ("confidence", "accuracy"))
+    axes.vlines(sure, sure, right, color=ORANGE, lw=3, alpha=0.5)
     axes.plot(sure, right, "o-", ms=5, color=BLUE)
     axes.set_xlim(0, 1.02)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0, 1.03)
 
 
 def robustness(accuracy: Mapping[str, Sequence[float]]) -> bytes:

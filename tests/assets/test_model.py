@@ -24,8 +24,8 @@ def test_the_first_run_passed_every_check(result: dg.ExecuteInProcessResult) -> 
 def test_the_value_is_a_whole_version_in_the_store(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
     name = finished.value("digit_classifier")
     assert finished.store.versions() == [name] == [metadata(result, "digit_classifier")["version"]]
-    kept = ["golden.safetensors", "model.onnx", "reference.safetensors", "weights.safetensors"]
-    assert sorted(finished.store.load(name)) == kept
+    networks = ["conformal.json", "golden.safetensors", "model.onnx", "reference.safetensors", "weights.safetensors"]
+    assert sorted(finished.store.load(name)) == networks
 
 
 def test_the_card_says_how_the_version_came_about(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:

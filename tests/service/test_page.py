@@ -264,6 +264,22 @@ def test_a_file_that_is_no_image_is_told_in_a_sentence(service: str, visit: Open
     expect(seen.page.locator("#nameplate")).to_be_hidden()
 
 
+@pytest.mark.parametrize("abstain", ["off", "on"])
+def test_what_else_it_may_be_is_shown_read_out_and_can_be_put_right(
+    trained: Pipeline, tmp_path: Path, serve: Serving, visit: Opening, abstain: str
+) -> None:
+    pipeline = trained.copy(tmp_path / "state")
+    deploy(pipeline.store, pipeline.four_or_nine())
+    seen = visit(serve(pipeline.state, MNIST_ABSTAIN=abstain))
+    seen.draw(ONE)
+    seen.shows("?" if abstain == "on" else "4")
+    expect(seen.page.locator("#either")).to_have_text("4 or 9?")
+    seen.said("Not sure enough to say which. 4 or 9?" if abstain == "on" else "4. Not sure, 62 %. 4 or 9?")
+    expect(seen.page.get_by_role("button", name="It was a 9")).to_be_visible()
+    seen.page.get_by_role("button", name="Clear").click()
+    expect(seen.page.locator("#either")).to_be_empty()
+
+
 # --- when it is wrong ---
 
 
