@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
+from mnist_pipeline.assets import data, deployment, evaluation, feedback, model, prediction
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
@@ -14,6 +14,7 @@ from mnist_pipeline.executor import one_process
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.sensors.delivery import mlflow_delivery
+from mnist_pipeline.sensors.feedback import new_feedback
 from mnist_pipeline.sensors.healing import heal_nights
 from mnist_pipeline.sensors.tables import new_tables
 from mnist_pipeline.sensors.triggers import new_images, new_training_data
@@ -29,6 +30,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             data.raw_mnist_data,
+            feedback.feedback_digits,
             data.processed_mnist_data,
             model.digit_classifier,
             evaluation.model_evaluation,
@@ -49,6 +51,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             KEEP_UP_TO_DATE,
             new_images,
             new_training_data,
+            new_feedback,
             heal_nights(nightly),
             *(new_tables(task) for task in TASKS if task.csv),
             mlflow_delivery,

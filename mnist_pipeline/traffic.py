@@ -7,7 +7,7 @@ is changed here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mnist_pipeline.storage.shelves import Missing, Shelf
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
 DRAFT = "draft"  # the door of drawings while the pen is down: on their way to what will be asked
 
@@ -94,6 +95,22 @@ class Traffic:
             kept = pc.and_(kept, pc.not_equal(table["door"], DRAFT))
         return table.filter(kept).sort_by("time").select(list(columns))
 
+    def answers_to(self, requests: Collection[str], columns: Sequence[str], days: int = 0) -> Iterator[dict[str, Any]]:
+        """The rows of these requests, drafts and shadows too, the newest day first, until all are found.
+
+        columns: with request_id. days: only the newest so many, 0: all. Parts without such a request are read in that
+        one column. Raises StoreUnavailable.
+        """
+        import pyarrow.compute as pc
+
+        missing = set(requests)
+        for day in self.days()[-days:][::-1]:
+            chosen = pc.field("request_id").isin(list(missing))
+            for name in self.log.list(f"{day}/") if missing else ():
+                part = self._part(name, columns, chosen) if name.endswith(".parquet") else None
+                yield from part.to_pylist() if part is not None else ()
+                missing -= set(part["request_id"].to_pylist()) if part is not None else set()
+
     def labels(self) -> dict[str, str]:
         """Request -> what it was, as people said; of several answers the newest. Raises StoreUnavailable."""
         said = sorted(self.records(), key=lambda record: str(record["time"]))
@@ -117,13 +134,13 @@ class Traffic:
         days = [day for day in self.days() if before <= day <= last]
         return [name for day in days for name in self.log.list(f"{day}/") if name.endswith(".parquet")]
 
-    def _part(self, name: str, columns: Sequence[str]) -> pa.Table | None:
+    def _part(self, name: str, columns: Sequence[str], chosen: pc.Expression | None = None) -> pa.Table | None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             with self.log.local(name) as path:
-                return pq.read_table(path, columns=list(columns))
+                return pq.read_table(path, columns=list(columns), filters=chosen)
         except Missing:  # somebody has just removed it
             return None
         except (pa.ArrowException, OSError) as error:

@@ -29,6 +29,7 @@ LAYERS = (
             *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic"),
+            *("corrections", "labelled", "night_tables"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -79,6 +80,7 @@ HEAVY = {
     "dagster_pandera",
     "skops",
     "optuna",
+    "cleanlab",
 }
 
 

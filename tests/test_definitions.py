@@ -17,7 +17,8 @@ from mnist_pipeline.definitions import build_definitions
 
 DIGITS = {
     "raw_mnist_data": set(),
-    "processed_mnist_data": {"raw_mnist_data"},
+    "feedback_digits": {"raw_mnist_data"},
+    "processed_mnist_data": {"raw_mnist_data", "feedback_digits"},
     "digit_classifier": {"processed_mnist_data"},
     "model_evaluation": {"digit_classifier", "processed_mnist_data"},
     "production_digit_classifier": {"digit_classifier", "model_evaluation", "processed_mnist_data"},
@@ -47,7 +48,7 @@ TABLES = {
 }
 GRAPH = {**DIGITS, **TABLES["breast_cancer"], **TABLES["superstore"]}
 GROUPS = {
-    "data": {"raw_mnist_data", "processed_mnist_data"},
+    "data": {"raw_mnist_data", "feedback_digits", "processed_mnist_data"},
     "model": {"digit_classifier"},
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
@@ -165,7 +166,7 @@ def test_a_job_runs_the_assets_that_it_names_with_their_checks(env: dict[str, st
 
 
 OPS: dict[str, dict[str, Any]] = {
-    "processed_mnist_data": {"validation_share": 0.25, "seed": 7},
+    "processed_mnist_data": {"validation_share": 0.25, "seed": 7, "feedback_share": 0.2},
     "digit_classifier": {"preset": "accurate", "optimizer": "sgd", "epochs": 3, "learning_rate": 0.1, **TINY},
     "production_digit_classifier": {
         "strategy": "force",

@@ -133,7 +133,7 @@ def _store(store: ModelStore, trained: "Trained", data: DigitData, run_id: str) 
         config=trained.config.model_dump(),
         class_names=data.origin.class_names,
         preparation=data.origin.preparation,
-        dataset=data.origin.dataset,
+        dataset=data.origin.called,
         data_version=data.digest(),
         code_version=CODE,
         run_id=run_id,
