@@ -95,6 +95,35 @@ class Traffic:
             kept = pc.and_(kept, pc.not_equal(table["door"], DRAFT))
         return table.filter(kept).sort_by("time").select(list(columns))
 
+    def looked_at(self, days: int) -> list[str]:
+        """The newest so many days of the log, the newest first; 0: all of them."""
+        return self.days()[-days:][::-1]
+
+    def with_digest(self, sha256: str, columns: Sequence[str], days: int) -> Iterator[dict[str, Any]]:
+        """Rows whose pixels have a digest that begins so, the newest day first, of the first day that has any."""
+        import pyarrow.compute as pc
+
+        for day in self.looked_at(days):
+            found = list(self._chosen(day, columns, pc.starts_with(pc.field("sha256"), sha256)))
+            yield from found
+            if found:
+                return
+
+    def given_by(self, versions: Collection[str], days: int) -> dict[str, int]:
+        """Day -> how many answers these versions gave that somebody got: no drafts, none in the shadow."""
+        import pyarrow.compute as pc
+
+        field = {name: pc.field(name).cast("string") for name in ("model_version", "role", "door")}
+        got = (field["role"] != "shadow") & (field["door"] != DRAFT)
+        chosen = field["model_version"].isin(list(versions)) & got
+        return {day: len(list(self._chosen(day, ["index"], chosen))) for day in self.looked_at(days)}
+
+    def _chosen(self, day: str, columns: Sequence[str], chosen: pc.Expression) -> Iterator[dict[str, Any]]:
+        """Of each part only the columns that are asked for and chosen by are read."""
+        for name in self.log.list(f"{day}/"):
+            part = self._part(name, columns, chosen) if name.endswith(".parquet") else None
+            yield from part.to_pylist() if part is not None else ()
+
     def answers_to(self, requests: Collection[str], columns: Sequence[str], days: int = 0) -> Iterator[dict[str, Any]]:
         """The rows of these requests, drafts and shadows too, the newest day first, until all are found.
 
@@ -104,12 +133,12 @@ class Traffic:
         import pyarrow.compute as pc
 
         missing = set(requests)
-        for day in self.days()[-days:][::-1]:
-            chosen = pc.field("request_id").isin(list(missing))
-            for name in self.log.list(f"{day}/") if missing else ():
-                part = self._part(name, columns, chosen) if name.endswith(".parquet") else None
-                yield from part.to_pylist() if part is not None else ()
-                missing -= set(part["request_id"].to_pylist()) if part is not None else set()
+        for day in self.looked_at(days):
+            if not missing:
+                return
+            for row in self._chosen(day, columns, pc.field("request_id").isin(list(missing))):
+                missing.discard(row["request_id"])
+                yield row
 
     def labels(self) -> dict[str, str]:
         """Request -> what it was, as people said; of several answers the newest. Raises StoreUnavailable."""

@@ -113,14 +113,13 @@ def graph(empty: Graph) -> Graph:
 def test_the_real_assets_have_these_edges_and_this_condition() -> None:
     specs = {spec.key.to_user_string(): spec for spec in build_definitions({}).resolve_all_asset_specs()}
     edges = {name: sorted(dep.asset_key.to_user_string() for dep in specs[name].deps) for name in ALL}
-    assert edges == {name: sorted(deps) for name, deps in {**DEPS, PROCESSED: [RAW, FEEDBACK]}.items()}
+    wanted = {**DEPS, PROCESSED: [RAW, FEEDBACK]}
+    assert edges == {name: sorted(deps) for name, deps in wanted.items()}
     assert {name for name, spec in specs.items() if spec.automation_condition} == set(ALL) - {RAW}
     graph = build_definitions({}).get_repository_def().asset_graph
     followed = {name: follows(graph.get(dg.AssetKey(name))) for name in ALL}
     inputs = {name: sorted(key.to_user_string() for key in each.changes_of) for name, each in followed.items()}
-    assert inputs == {
-        name: sorted(deps) for name, deps in {**DEPS, PROCESSED: [RAW, FEEDBACK], PRODUCTION: [REPORT]}.items()
-    }
+    assert inputs == {name: sorted(deps) for name, deps in {**wanted, PRODUCTION: [REPORT]}.items()}
     assert {name for name, each in followed.items() if not each.own_code} == {PRODUCTION}
 
 
