@@ -43,6 +43,18 @@ full_pipeline = dg.define_asset_job(
     description="Everything, from data to predictions.",
 )
 
+accuracy_review = dg.define_asset_job(
+    "accuracy_review",
+    dg.AssetSelection.assets("production_accuracy"),
+    description="How often production was right, as far as people said what was right.",
+)
+
+label_review = dg.define_asset_job(
+    "label_review",
+    dg.AssetSelection.assets("label_errors"),
+    description="Training images whose label is probably wrong, for people to look at.",
+)
+
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
 def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
@@ -74,6 +86,7 @@ TABLES = {
 }
 JOBS: list[Any] = [
     *(training, deployment, make_model, batch_inference, full_pipeline),
+    *(accuracy_review, label_review),
     *TABLES.values(),
     tuning,
     refresh_job,

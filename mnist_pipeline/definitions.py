@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mnist_pipeline.assets import data, deployment, evaluation, feedback, model, prediction
+from mnist_pipeline.assets import data, deployment, evaluation, feedback, label_errors, model, prediction
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
@@ -37,6 +37,8 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             deployment.production_digit_classifier,
             prediction.nightly_predictions(nightly),
             prediction.digit_predictions,
+            feedback.production_accuracy,
+            label_errors.label_errors,
             *(asset for task in TASKS for asset in tabular_assets(task)),
         ],
         asset_checks=[

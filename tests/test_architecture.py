@@ -29,7 +29,7 @@ LAYERS = (
             *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic"),
-            *("corrections", "labelled", "night_tables", "tracing"),
+            *("corrections", "labelled", "measured", "night_tables", "tracing"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),

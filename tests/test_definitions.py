@@ -46,13 +46,15 @@ TABLES = {
     table: {f"{table}/{name}": {f"{table}/{each}" for each in deps} for name, deps in graph.items()}
     for table, graph in (("breast_cancer", BREAST_CANCER), ("superstore", SUPERSTORE))
 }
-GRAPH = {**DIGITS, **TABLES["breast_cancer"], **TABLES["superstore"]}
+MONITORING: dict[str, set[str]] = {"production_accuracy": set(), "label_errors": {"raw_mnist_data"}}
+GRAPH = {**DIGITS, **MONITORING, **TABLES["breast_cancer"], **TABLES["superstore"]}
 GROUPS = {
     "data": {"raw_mnist_data", "feedback_digits", "processed_mnist_data"},
     "model": {"digit_classifier"},
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
     "prediction": {"batch_digit_predictions", "digit_predictions"},
+    "monitoring": set(MONITORING),
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 JOBS = {
@@ -61,11 +63,13 @@ JOBS = {
     "make_model": DIGITS.keys() - {"batch_digit_predictions"},
     "batch_inference": {"batch_digit_predictions"},
     "full_pipeline": DIGITS.keys(),
+    "accuracy_review": {"production_accuracy"},
+    "label_review": {"label_errors"},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 HEAVY = {
     *("torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"),
-    *("pandera", "skops", "optuna"),
+    *("pandera", "skops", "optuna", "cleanlab"),
 }
 EMBEDDED = "1,797 embedded digits"
 
@@ -176,6 +180,8 @@ OPS: dict[str, dict[str, Any]] = {
         "minimums": {"top_2_accuracy": 0.99},
     },
     "digit_predictions": {"paths": ["a.png"], "images": ["aGVsbG8="]},
+    "production_accuracy": {"days": 7},
+    "label_errors": {"folds": 3, "preset": "accurate", "settings": {"epochs": 3}},
 }
 
 
@@ -190,7 +196,7 @@ def test_a_job_takes_the_documented_configuration(env: dict[str, str], job: str)
 
 @pytest.mark.parametrize("asset", OPS)
 def test_a_setting_that_does_not_exist_is_named_before_anything_runs(env: dict[str, str], asset: str) -> None:
-    job = build_definitions(env).resolve_job_def("full_pipeline")
+    job = build_definitions(env).resolve_job_def(next(job for job in reversed(JOBS) if asset in JOBS[job]))
     with pytest.raises(dg.DagsterInvalidConfigError, match=f'"colour" at path root:ops:{asset}:config. Expected:'):
         dg.validate_run_config(job, {"ops": {asset: {"config": {"colour": "red"}}}})
 
@@ -288,6 +294,8 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "batch_inference": ("--partition", today),
         "make_model": ("--config-json", tiny),
         "full_pipeline": ("--config-json", tiny, "--partition", today),
+        "accuracy_review": (),
+        "label_review": ("--config-json", json.dumps({"ops": {"label_errors": {"config": {"folds": 2}}}})),
         "breast_cancer": (),
         "superstore": ("--partition", "embedded"),
     }

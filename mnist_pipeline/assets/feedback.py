@@ -1,16 +1,18 @@
-"""What people put right: as pictures to learn from."""
+"""What people put right: as pictures to learn from, and as a measure of production."""
 
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from pydantic import Field
 
 from mnist_pipeline.assets.causes import follows_only, read_from
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.resources import Mail, Pictures, Served
 from mnist_pipeline.retries import retrying
+from mnist_pipeline.storage.sealed import canonical, sha256
 
 if TYPE_CHECKING:
     from mnist_pipeline.labelled import Gathered, Labelled, Places
@@ -98,3 +100,76 @@ def _left_out(left_out: Mapping[str, str], faults: list[str]) -> dict[str, Any]:
     rows += [{"what": "", "why": fault} for fault in faults]
     listed = [dg.TableRecord(row) for row in rows[:LISTED]]
     return {"left_out": len(rows), **({"left_out_because": dg.MetadataValue.table(listed)} if listed else {})}
+
+
+class AccuracyConfig(dg.Config):
+    """How far to look back."""
+
+    days: int = Field(92, ge=1, description="of the prediction log, the newest that are looked at")
+
+
+@dg.asset(
+    group_name="monitoring",
+    kinds={"python"},
+    code_version=code_version(
+        *("corrections.py", "measured.py", "night_tables.py", "traffic.py", "ml/production_accuracy.py"),
+    ),
+    metadata=follows_only(),  # it is measured when somebody asks
+)
+@retrying
+def production_accuracy(
+    context: dg.AssetExecutionContext, config: AccuracyConfig, served: Served, mail: Mail, pictures: Pictures
+) -> dg.MaterializeResult[dict[str, Any]]:
+    """How often production was right where people said what was right: by version and day, with intervals.
+
+    Reports on the page are mostly about mistakes, so they bound accuracy from below; labels in CSV files estimate it
+    if the answers were drawn at random. The two are never mixed.
+    """
+    from mnist_pipeline.corrections import Corrections
+    from mnist_pipeline.measured import join
+    from mnist_pipeline.ml import production_accuracy as accuracy
+    from mnist_pipeline.night_tables import NightTables
+
+    faults = list[str]()
+    traffic = served.open(faults.append)
+    said = Corrections(traffic, faults.append).all()
+    joined = join(said, traffic, NightTables(mail.answers()), config.days)
+    measured = accuracy.measure(joined.told)
+    value = {"meaning": accuracy.MEANING, **measured}
+    context.log.info(f"{len(joined.told):,} answers were spoken of, {len(joined.left_out):,} sayings count for none")
+    return dg.MaterializeResult(
+        value=value,
+        data_version=dg.DataVersion(sha256(canonical(value))),
+        metadata={
+            "summary": dg.MetadataValue.md(_sentences(measured)),
+            "over_days": pictures.open().show("production_accuracy", "over_days", accuracy.picture(measured)),
+            **{f"{kind}_accuracy": each["accuracy"] for kind, each in measured.items() if each["labelled"]},
+            **{f"{kind}_labels": each["labelled"] for kind, each in measured.items()},
+            **_tables(measured),
+            **_left_out(joined.left_out, faults),
+        },
+    )
+
+
+def _sentences(measured: Mapping[str, Any]) -> str:
+    from mnist_pipeline.ml.production_accuracy import MEANING
+
+    said = [
+        f"- **{each['accuracy']:.1%}** of {each['labelled']:,} {kind} (95 % interval {each['low']:.1%} to "
+        f"{each['high']:.1%}): {MEANING[kind]}"
+        for kind, each in measured.items()
+        if each["labelled"]
+    ]
+    return "\n".join(said) or "Nobody has said yet what an answer should have been: there is nothing to measure."
+
+
+def _tables(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracy by version, and what was taken for what; none where there is nothing."""
+    accuracies = [
+        {"kind": kind, "version": version, **each}
+        for kind, all_of in measured.items()
+        for version, each in all_of["by_version"].items()
+    ]
+    mistakes = [{"kind": kind, **each} for kind, all_of in measured.items() for each in all_of["mistakes"]]
+    found = {"by_version": accuracies, "mistakes": mistakes}
+    return {name: dg.MetadataValue.table([dg.TableRecord(row) for row in rows]) for name, rows in found.items() if rows}
