@@ -46,7 +46,7 @@ def label_errors(
     shares = out_of_fold(train, len(names), chosen, config.folds, lambda k: say(f"fold {k} of {config.folds} is done"))
     found = suspects(train.labels, shares)
     rows = [{**asdict(each), "given": names[each.given], "likely": names[each.likely]} for each in found[:KEPT]]
-    value = {
+    value: dict[str, Any] = {
         "data_digest": raw_mnist_data.digest(),
         "images": len(train),
         "found": len(found),
