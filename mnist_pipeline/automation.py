@@ -54,6 +54,18 @@ competition = dg.define_asset_job(
     description="Train other architectures on the same data and rank all versions. Minutes; nothing is deployed.",
 )
 
+accuracy_review = dg.define_asset_job(
+    "accuracy_review",
+    dg.AssetSelection.assets("production_accuracy"),
+    description="How often production was right, as far as people said what was right.",
+)
+
+label_review = dg.define_asset_job(
+    "label_review",
+    dg.AssetSelection.assets("label_errors"),
+    description="Training images whose label is probably wrong, for people to look at.",
+)
+
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
 def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
@@ -84,7 +96,8 @@ TABLES = {
     for task in TASKS
 }
 JOBS: list[Any] = [
-    *(training, deployment, make_model, batch_inference, nightly_job, full_pipeline, competition),
+    *(training, deployment, make_model, batch_inference, nightly_job, full_pipeline),
+    *(competition, accuracy_review, label_review),
     *TABLES.values(),
     tuning,
     refresh_job,

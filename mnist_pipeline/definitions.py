@@ -5,7 +5,17 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mnist_pipeline.assets import data, deployment, evaluation, leaderboard, model, monitoring, prediction
+from mnist_pipeline.assets import (
+    data,
+    deployment,
+    evaluation,
+    feedback,
+    label_errors,
+    leaderboard,
+    model,
+    monitoring,
+    prediction,
+)
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
@@ -14,6 +24,7 @@ from mnist_pipeline.executor import one_process
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.sensors.delivery import mlflow_delivery
+from mnist_pipeline.sensors.feedback import new_feedback
 from mnist_pipeline.sensors.healing import heal_nights
 from mnist_pipeline.sensors.retraining import retrain_on_drift
 from mnist_pipeline.sensors.tables import new_tables
@@ -30,6 +41,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
     return dg.Definitions(
         assets=[
             data.raw_mnist_data,
+            feedback.feedback_digits,
             data.processed_mnist_data,
             model.digit_classifier,
             evaluation.model_evaluation,
@@ -39,6 +51,8 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             prediction.nightly_predictions(nightly),
             prediction.digit_predictions,
             *monitoring.drift_reports(nightly),
+            feedback.production_accuracy,
+            label_errors.label_errors,
             *(asset for task in TASKS for asset in tabular_assets(task)),
         ],
         asset_checks=[
@@ -53,6 +67,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             KEEP_UP_TO_DATE,
             new_images,
             new_training_data,
+            new_feedback,
             heal_nights(nightly),
             retrain_on_drift(nightly, on=one_of(env, "MNIST_RETRAIN_ON_DRIFT", ("off", "on")) == "on"),
             *(new_tables(task) for task in TASKS if task.csv),

@@ -10,7 +10,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mnist_pipeline.nights import NightlyRun, time_of_day
-from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at
+from mnist_pipeline.storage.locations import BadLocation, blobs_at, place_at, shelf_at
+from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.store import ModelStore
 
 ENVIRONMENTS = ("dev", "prod")
@@ -78,6 +79,11 @@ def in_bucket(env: Mapping[str, str]) -> Callable[[str], str]:
 def model_store(env: Mapping[str, str] = os.environ) -> ModelStore:
     """Of the digits; nothing is read or written yet."""
     return ModelStore(blobs_at(places(env)("models"), env.get("S3_ENDPOINT_URL", "")))
+
+
+def shelf_of(name: str, env: Mapping[str, str] = os.environ) -> Shelf:
+    """What is kept under that name: prediction_log, feedback, predictions; nothing is read or written yet."""
+    return shelf_at(places(env)(name), env.get("S3_ENDPOINT_URL", ""))
 
 
 def required(env: Mapping[str, str], *names: str) -> dict[str, str]:

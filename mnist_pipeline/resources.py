@@ -16,6 +16,7 @@ from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.alerts.doors import Alerter, Heartbeat, LogAlerter, NoHeartbeat, UrlHeartbeat, slack_door
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import Snapshot
+from mnist_pipeline.corrections import Corrections, NoCorrections
 from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.environment import (
     REQUIRED,
@@ -112,15 +113,29 @@ class Pictures(dg.ConfigurableResource):
 
 
 class Served(dg.ConfigurableResource):
-    """What the service leaves behind. log, feedback: a folder or s3://bucket/prefix each."""
+    """What the service leaves behind. log, feedback: a folder or s3://bucket/prefix each.
+
+    use: what feedback is for besides being counted: off, or train.
+    """
 
     log: str
     feedback: str
     endpoint: str = ""
+    use: str = "off"
 
     def open(self, fault: Callable[[str], object]) -> Traffic:
         """What it has answered, and what people said was right; fault: is told of what cannot be read."""
         return Traffic(shelf_at(self.log, self.endpoint), shelf_at(self.feedback, self.endpoint), fault)
+
+    def corrections(self, fault: Callable[[str], object]) -> Corrections | NoCorrections:
+        """What people said was right, as far as it is to be learned from."""
+        return Corrections(self.open(fault), fault) if self.use == "train" else NoCorrections()
+
+    def snapshot(self, partition: str | None = None) -> Snapshot:
+        """What there is to be learned from now. Raises StoreUnavailable."""
+        place = place_at(self.feedback, self.endpoint)
+        nothing = self.use != "train" or (isinstance(place, Path) and not place.exists())
+        return Snapshot.of_settings(self.use) if nothing else Snapshot.of(place, self.use)
 
 
 class Drift(dg.ConfigurableResource):
@@ -310,7 +325,12 @@ def _resources(
         ),
         "models": Models(location=at("models"), endpoint=endpoint),
         "pictures": Pictures(location=at("pictures"), endpoint=endpoint),
-        "served": Served(log=at("prediction_log"), feedback=at("feedback"), endpoint=endpoint),
+        "served": Served(
+            log=at("prediction_log"),
+            feedback=at("feedback"),
+            endpoint=endpoint,
+            use=one_of(env, "MNIST_FEEDBACK", ("off", "train")),
+        ),
         "drift": Drift(
             false_alarms=number(env, "MNIST_DRIFT_FALSE_ALARMS", 0.005, low=0.0005, high=0.5),
             tolerance=number(env, "MNIST_DRIFT_TOLERANCE", 0.02, high=1.0),

@@ -26,7 +26,10 @@ from mnist_pipeline.refreshing.waves import cause
 SAMPLES = 200
 MNIST_PUBLISHED = datetime(1998, 11, 1, tzinfo=timezone.utc).timestamp()
 STAGES = {
-    "data": ("raw_mnist_data", "raw_data_checks", "processed_mnist_data", "processed_data_checks"),
+    "data": (
+        *("raw_mnist_data", "raw_data_checks", "feedback_digits"),
+        *("processed_mnist_data", "processed_data_checks"),
+    ),
     "training": ("digit_classifier", "model_checks"),
     "evaluation": ("model_evaluation", "evaluation_checks"),
     "deployment": ("production_digit_classifier",),

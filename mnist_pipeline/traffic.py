@@ -7,7 +7,7 @@ is changed here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from mnist_pipeline.storage.shelves import Missing, Shelf
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
 DRAFT = "draft"  # the door of drawings while the pen is down: on their way to what will be asked
 
@@ -94,6 +95,51 @@ class Traffic:
             kept = pc.and_(kept, pc.not_equal(table["door"], DRAFT))
         return table.filter(kept).sort_by("time").select(list(columns))
 
+    def looked_at(self, days: int) -> list[str]:
+        """The newest so many days of the log, the newest first; 0: all of them."""
+        return self.days()[-days:][::-1]
+
+    def with_digest(self, sha256: str, columns: Sequence[str], days: int) -> Iterator[dict[str, Any]]:
+        """Rows whose pixels have a digest that begins so, the newest day first, of the first day that has any."""
+        import pyarrow.compute as pc
+
+        for day in self.looked_at(days):
+            found = list(self._chosen(day, columns, pc.starts_with(pc.field("sha256"), sha256)))
+            yield from found
+            if found:
+                return
+
+    def given_by(self, versions: Collection[str], days: int) -> dict[str, int]:
+        """Day -> how many answers these versions gave that somebody got: no drafts, none in the shadow."""
+        import pyarrow.compute as pc
+
+        field = {name: pc.field(name).cast("string") for name in ("model_version", "role", "door")}
+        got = (field["role"] != "shadow") & (field["door"] != DRAFT)
+        chosen = field["model_version"].isin(list(versions)) & got
+        return {day: len(list(self._chosen(day, ["index"], chosen))) for day in self.looked_at(days)}
+
+    def _chosen(self, day: str, columns: Sequence[str], chosen: pc.Expression) -> Iterator[dict[str, Any]]:
+        """Of each part only the columns that are asked for and chosen by are read."""
+        for name in self.log.list(f"{day}/"):
+            part = self._part(name, columns, chosen) if name.endswith(".parquet") else None
+            yield from part.to_pylist() if part is not None else ()
+
+    def answers_to(self, requests: Collection[str], columns: Sequence[str], days: int = 0) -> Iterator[dict[str, Any]]:
+        """The rows of these requests, drafts and shadows too, the newest day first, until all are found.
+
+        columns: with request_id. days: only the newest so many, 0: all. Parts without such a request are read in that
+        one column. Raises StoreUnavailable.
+        """
+        import pyarrow.compute as pc
+
+        missing = set(requests)
+        for day in self.looked_at(days):
+            if not missing:
+                return
+            for row in self._chosen(day, columns, pc.field("request_id").isin(list(missing))):
+                missing.discard(row["request_id"])
+                yield row
+
     def labels(self) -> dict[str, str]:
         """Request -> what it was, as people said; of several answers the newest. Raises StoreUnavailable."""
         said = sorted(self.records(), key=lambda record: str(record["time"]))
@@ -117,13 +163,13 @@ class Traffic:
         days = [day for day in self.days() if before <= day <= last]
         return [name for day in days for name in self.log.list(f"{day}/") if name.endswith(".parquet")]
 
-    def _part(self, name: str, columns: Sequence[str]) -> pa.Table | None:
+    def _part(self, name: str, columns: Sequence[str], chosen: pc.Expression | None = None) -> pa.Table | None:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
             with self.log.local(name) as path:
-                return pq.read_table(path, columns=list(columns))
+                return pq.read_table(path, columns=list(columns), filters=chosen)
         except Missing:  # somebody has just removed it
             return None
         except (pa.ArrowException, OSError) as error:

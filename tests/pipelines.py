@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mnist_pipeline.ml.network import DigitCNN
 
 ROOT = Path(mnist_pipeline.__file__).parents[1]
-DATA = ("raw_mnist_data", "processed_mnist_data")
+DATA = ("raw_mnist_data", "feedback_digits", "processed_mnist_data")
 UP_TO_DEPLOYMENT = (*DATA, "digit_classifier", "model_evaluation", "production_digit_classifier")
 TINY = {"width_1": 4, "width_2": 8, "width_3": 8, "device": "cpu"}  # 97 % on the embedded digits in a second
 BARELY = {**TINY, "epochs": 3, "min_steps": 0}  # 48 steps: most answers are right, and far fewer than 97 %

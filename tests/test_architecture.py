@@ -29,6 +29,7 @@ LAYERS = (
             *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic", "observed"),
+            *("corrections", "labelled", "measured", "night_tables", "tracing"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
@@ -81,6 +82,7 @@ HEAVY = {
     "optuna",
     "mapie",
     "skl2onnx",
+    "cleanlab",
 }
 
 

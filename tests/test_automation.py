@@ -17,6 +17,7 @@ from mnist_pipeline.definitions import build_definitions
 
 BY_ITSELF = {
     "raw_mnist_data": "new_training_data",
+    "feedback_digits": "new_feedback",
     "processed_mnist_data": "keep_up_to_date",
     "digit_classifier": "keep_up_to_date",
     "model_evaluation": "keep_up_to_date",

@@ -17,7 +17,8 @@ from mnist_pipeline.definitions import build_definitions
 
 DIGITS = {
     "raw_mnist_data": set(),
-    "processed_mnist_data": {"raw_mnist_data"},
+    "feedback_digits": {"raw_mnist_data"},
+    "processed_mnist_data": {"raw_mnist_data", "feedback_digits"},
     "digit_classifier": {"processed_mnist_data"},
     "model_evaluation": {"digit_classifier", "processed_mnist_data"},
     "production_digit_classifier": {"digit_classifier", "model_evaluation", "processed_mnist_data"},
@@ -51,15 +52,16 @@ TABLES = {
     table: {f"{table}/{name}": {f"{table}/{each}" for each in deps} for name, deps in graph.items()}
     for table, graph in (("breast_cancer", BREAST_CANCER), ("superstore", SUPERSTORE))
 }
-GRAPH = {**DIGITS, **COMPETITION, **TABLES["breast_cancer"], **TABLES["superstore"]}
+MONITORING: dict[str, set[str]] = {"production_accuracy": set(), "label_errors": {"raw_mnist_data"}}
+GRAPH = {**DIGITS, **COMPETITION, **MONITORING, **TABLES["breast_cancer"], **TABLES["superstore"]}
 GROUPS = {
-    "data": {"raw_mnist_data", "processed_mnist_data"},
+    "data": {"raw_mnist_data", "feedback_digits", "processed_mnist_data"},
     "model": {"digit_classifier"},
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
     "competition": set(COMPETITION),
     "prediction": {"batch_digit_predictions", "digit_predictions"},
-    "monitoring": {"drift_report", "service_drift_report"},
+    "monitoring": {"drift_report", "service_drift_report", *MONITORING},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 JOBS = {
@@ -70,11 +72,13 @@ JOBS = {
     "night": {"batch_digit_predictions"} | GROUPS["monitoring"],
     "full_pipeline": DIGITS.keys() - GROUPS["monitoring"],
     "competition": set(COMPETITION),
+    "accuracy_review": {"production_accuracy"},
+    "label_review": {"label_errors"},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 HEAVY = {
     *("torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"),
-    *("pandera", "skops", "optuna", "skl2onnx", "onnx"),
+    *("pandera", "skops", "optuna", "skl2onnx", "onnx", "cleanlab", "mapie"),
 }
 EMBEDDED = "1,797 embedded digits"
 
@@ -178,7 +182,7 @@ def test_a_job_runs_the_assets_that_it_names_with_their_checks(env: dict[str, st
 
 
 OPS: dict[str, dict[str, Any]] = {
-    "processed_mnist_data": {"validation_share": 0.25, "seed": 7},
+    "processed_mnist_data": {"validation_share": 0.25, "seed": 7, "feedback_share": 0.2},
     "digit_classifier": {"preset": "accurate", "optimizer": "sgd", "epochs": 3, "learning_rate": 0.1, **TINY},
     "production_digit_classifier": {
         "strategy": "force",
@@ -190,6 +194,8 @@ OPS: dict[str, dict[str, Any]] = {
     "rival_classifiers": {"architectures": ["resnet", "forest"], "settings": {"epochs": 3, "seed": 1}},
     "leaderboard": {"most": 5},
     "digit_predictions": {"paths": ["a.png"], "images": ["aGVsbG8="]},
+    "production_accuracy": {"days": 7},
+    "label_errors": {"folds": 3, "preset": "accurate", "settings": {"epochs": 3}},
 }
 
 
@@ -204,7 +210,7 @@ def test_a_job_takes_the_documented_configuration(env: dict[str, str], job: str)
 
 @pytest.mark.parametrize("asset", OPS)
 def test_a_setting_that_does_not_exist_is_named_before_anything_runs(env: dict[str, str], asset: str) -> None:
-    (job, *_) = (build_definitions(env).resolve_job_def(name) for name in JOBS if asset in JOBS[name])
+    job = build_definitions(env).resolve_job_def(next(job for job in reversed(JOBS) if asset in JOBS[job]))
     with pytest.raises(dg.DagsterInvalidConfigError, match=f'"colour" at path root:ops:{asset}:config. Expected:'):
         dg.validate_run_config(job, {"ops": {asset: {"config": {"colour": "red"}}}})
 
@@ -305,6 +311,8 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "make_model": ("--config-json", tiny),
         "full_pipeline": ("--config-json", tiny, "--partition", today),
         "competition": ("--config-json", trees),
+        "accuracy_review": (),
+        "label_review": ("--config-json", json.dumps({"ops": {"label_errors": {"config": {"folds": 2}}}})),
         "breast_cancer": (),
         "superstore": ("--partition", "embedded"),
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from pipelines import TINY
+from pipelines import DATA, TINY
 
 from mnist_pipeline.definitions import build_definitions
 
@@ -43,7 +43,7 @@ def test_a_run_that_failed_in_the_evaluation_is_continued_there(
         config = {"ops": {"digit_classifier": {"config": TINY}}}
         with dg.execute_job(job, instance, run_config=config) as first:
             assert not first.success
-        assert made(instance, first.run_id) == {"raw_mnist_data", "processed_mnist_data", "digit_classifier"}
+        assert made(instance, first.run_id) == {*DATA, "digit_classifier"}
         from_failure = dg.ReexecutionOptions.from_failure(first.run_id, instance)
         with dg.execute_job(job, instance, reexecution_options=from_failure) as second:
             assert second.success

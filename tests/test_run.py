@@ -106,7 +106,7 @@ def test_the_runs_are_in_the_instance_afterwards(ran: Ran) -> None:
             == [("batch_inference", dg.DagsterRunStatus.SUCCESS)] * 2
             + [("make_model", dg.DagsterRunStatus.SUCCESS)] * 2
         )
-        assert len(instance.all_asset_keys()) == 7
+        assert len(instance.all_asset_keys()) == 8
 
 
 def test_pictures_are_where_the_summary_says(ran: Ran) -> None:

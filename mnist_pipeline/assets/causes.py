@@ -21,6 +21,7 @@ CODE, DATA, INPUT = "dagster/code_version", "dagster/data_version", "dagster/inp
 UNKNOWN = "INITIAL"  # what Dagster notes for an input that has no data version
 ONE_BY_ONE = 100  # of so many partitions of an input and more, Dagster notes the version of the newest only
 FOLLOWS, READ_FROM = "mnist_pipeline/follows", "mnist_pipeline/read_from"  # metadata of a definition
+OWN_CODE = "mnist_pipeline/follows_own_code"
 
 
 class Target(NamedTuple):
@@ -46,12 +47,13 @@ class Follows:
         return not (self.changes_of or self.own_code)
 
 
-def follows_only(*assets: str) -> dict[str, Any]:
-    """Metadata for the definition of an asset that is made again for changes of these inputs, not for its own code.
+def follows_only(*assets: str, own_code: bool = False) -> dict[str, Any]:
+    """Metadata for the definition of an asset that is made again for changes of these inputs, not for its own code
+    unless that is said.
 
     Without any: it is the answer to a question, made on request only. An asset that does not say so follows all.
     """
-    return {FOLLOWS: dg.MetadataValue.json(list(assets))}
+    return {FOLLOWS: dg.MetadataValue.json(list(assets)), OWN_CODE: dg.MetadataValue.bool(own_code)}
 
 
 def read_from(resource: str) -> dict[str, Any]:
@@ -68,7 +70,8 @@ def follows(node: BaseAssetNode) -> Follows:
     declared = node.metadata.get(FOLLOWS)
     if declared is None:
         return Follows(tuple(sorted(node.parent_keys)))
-    return Follows(tuple(map(dg.AssetKey.from_user_string, declared.value)), own_code=False)
+    own_code = bool(getattr(node.metadata.get(OWN_CODE), "value", False))
+    return Follows(tuple(map(dg.AssetKey.from_user_string, declared.value)), own_code)
 
 
 def source_of(node: BaseAssetNode) -> str | None:

@@ -30,6 +30,9 @@ class SplitConfig(dg.Config):
 
     validation_share: float = Field(0.2, gt=0, lt=1, description="share of each class put aside for validation")
     seed: int = Field(0, ge=0, description="of the choice")
+    feedback_share: float = Field(
+        0.1, ge=0, lt=1, description="of the training images, which feedback is at most (MNIST_FEEDBACK=train)"
+    )
 
 
 @dg.asset(
@@ -62,19 +65,29 @@ def raw_mnist_data(
 @dg.asset(
     group_name="data",
     kinds={"numpy"},
-    code_version=code_version("ml/digits.py", "ml/split.py"),
+    code_version=code_version("ml/digits.py", "ml/feedback.py", "ml/split.py"),
     automation_condition=KEPT_UP_TO_DATE,
 )
 @retrying
 def processed_mnist_data(
-    config: SplitConfig, raw_mnist_data: DigitData, pictures: Pictures
+    config: SplitConfig, raw_mnist_data: DigitData, feedback_digits: DigitData, pictures: Pictures
 ) -> dg.MaterializeResult[DigitData]:
-    """A stratified split of the training images, and the test set untouched. Pixels stay as they are, uint8."""
+    """A stratified split of the training images, and the test set untouched. Pixels stay as they are, uint8.
+
+    Feedback, where there is any, is added to the training part and to no other.
+    """
+    from mnist_pipeline.ml.feedback import with_feedback
     from mnist_pipeline.ml.split import count_duplicates, split_digits
 
-    data = split_digits(raw_mnist_data, config.validation_share, config.seed)
+    split = split_digits(raw_mnist_data, config.validation_share, config.seed)
+    data = with_feedback(split, feedback_digits, config.feedback_share)
+    added = data.origin.feedback
     shared = {f"test_images_also_in_{part}": count for part, count in count_duplicates(data).items()}
-    return _result("processed_mnist_data", data, pictures, {}, **shared)
+    told: dict[str, int | str] = {
+        "feedback_images": added.rows,
+        **({"feedback_sha256": added.digest} if added.rows else {}),
+    }
+    return _result("processed_mnist_data", data, pictures, {}, **shared, **told)
 
 
 IS_COMPLETE = blocking(raw_mnist_data, "is_complete", "as many images as the data set is known to have")
@@ -114,19 +127,21 @@ def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: Digit
     """Whether validation looks like training, and whether the test is really unseen."""
     import numpy as np
 
+    from mnist_pipeline.ml.feedback import without_feedback
     from mnist_pipeline.ml.split import count_duplicates
 
-    data = processed_mnist_data
-    train, validation = _counts(data, "train"), _counts(data, "validation")
+    data, added = processed_mnist_data, processed_mnist_data.origin.feedback.rows
+    train = _count(without_feedback(data).labels, len(data.origin.class_names))  # that is in no proportion
+    validation = _counts(data, "validation")
     gap = float(np.abs(train / train.sum() - validation / validation.sum()).max())
     yield verdict(SPLIT_IS_STRATIFIED, gap <= SPLIT_TOLERANCE, largest_gap=gap, allowed=SPLIT_TOLERANCE)
-    whole = len(data) == len(raw_mnist_data) and len(data["test"]) == len(raw_mnist_data["test"])
+    whole = len(data) - added == len(raw_mnist_data) and len(data["test"]) == len(raw_mnist_data["test"])
     share = float(validation.sum() / (train.sum() + validation.sum()))
     yield verdict(
         SPLIT_IS_IN_PROPORTION,
         whole and VALIDATION_SHARES[0] <= share <= VALIDATION_SHARES[1],
         validation_share=share,
-        lost=len(raw_mnist_data) - len(data),
+        lost=len(raw_mnist_data) + added - len(data),
     )
     leaked = count_duplicates(data)
     leakage = sum(leaked.values()) / len(data["test"])
@@ -134,7 +149,7 @@ def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: Digit
 
 
 def _result(
-    asset: str, data: DigitData, pictures: Pictures, tags: dict[str, str], /, **more: int
+    asset: str, data: DigitData, pictures: Pictures, tags: dict[str, str], /, **more: int | str
 ) -> dg.MaterializeResult[DigitData]:
     from mnist_pipeline.ml import plots
 
@@ -162,10 +177,13 @@ def _result(
 
 def _counts(data: DigitData, part: str) -> "np.ndarray":
     """Images a class; a label that is no class is counted in none."""
+    return _count(data[part].labels, len(data.origin.class_names))
+
+
+def _count(labels: "np.ndarray", classes: int) -> "np.ndarray":
     import numpy as np
 
-    classes = len(data.origin.class_names)
-    return np.bincount(data[part].labels, minlength=classes)[:classes]
+    return np.bincount(labels, minlength=classes)[:classes]
 
 
 def _mean_std(images: "np.ndarray") -> tuple[float, float]:

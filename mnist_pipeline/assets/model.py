@@ -173,7 +173,7 @@ def store_version(store: ModelStore, trained: "Trained", data: DigitData, run_id
         config=trained.config.model_dump(),
         class_names=data.origin.class_names,
         preparation=data.origin.preparation,
-        dataset=data.origin.dataset,
+        dataset=data.origin.called,
         data_version=data.digest(),
         code_version=CODE,
         run_id=run_id,

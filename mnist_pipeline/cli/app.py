@@ -10,13 +10,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mnist_pipeline.cli import decisions, predicting, versions
+from mnist_pipeline.cli import decisions, predicting, tracing, versions
 from mnist_pipeline.cli.faults import told
 from mnist_pipeline.process import read_dotenv
 
 CODES = (
     "Exit codes: 0 done, 1 something looked at is not as it should be, 2 wrong usage or settings, 3 no model in "
-    "production, 4 no such version, 5 refused, 6 somebody else decided first, 7 damaged, 8 no storage, 130 interrupted."
+    "production, 4 no such version or nothing known of it, 5 refused, 6 somebody else decided first, 7 damaged, "
+    "8 no storage, 130 interrupted."
     "\n\nmnist-pipeline COMMAND --help has examples."
 )
 
@@ -74,6 +75,7 @@ models.command("diff", epilog=versions.DIFF_EXAMPLES, **SHORT)(versions.diff_ver
 app.command(epilog=decisions.DEPLOY_EXAMPLES, **SHORT)(decisions.deploy)
 app.command(epilog=decisions.ROLLBACK_EXAMPLES, **SHORT)(decisions.rollback)
 app.command(epilog=decisions.DECISIONS_EXAMPLES, **SHORT)(decisions.decisions)
+app.command(epilog=tracing.EXAMPLES, **SHORT)(tracing.trace)
 app.command(epilog=DOCTOR_EXAMPLES, **SHORT)(doctor)
 
 

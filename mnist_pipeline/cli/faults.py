@@ -6,7 +6,7 @@
 | 1 | something looked at is not as it should be: a file that cannot be read, a damaged version, a changed ledger |
 | 2 | the command line or the settings are wrong |
 | 3 | no model is in production |
-| 4 | there is no such version |
+| 4 | there is no such version, or nothing is known of what is to be traced |
 | 5 | refused, nothing was decided: nothing to roll back to, force without a reason, not confirmed |
 | 6 | somebody else decided first, nothing was decided |
 | 7 | damaged: a version, a report or a decision is not as it was stored, or a model gives other answers |
@@ -26,6 +26,7 @@ from mnist_pipeline.cli.showing import complain
 from mnist_pipeline.deciding import DecisionRefused
 from mnist_pipeline.storage.blobs import BadKey, StoreUnavailable
 from mnist_pipeline.store import CorruptLedger, CorruptReport, CorruptVersion, LostRace, UnknownVersion
+from mnist_pipeline.tracing import Ambiguous, Untraceable
 
 
 class Code(IntEnum):
@@ -48,7 +49,9 @@ class BadSettings(ValueError):
 _CODES: dict[type[Exception], Code] = {
     BadSettings: Code.USAGE,
     BadKey: Code.USAGE,
+    Ambiguous: Code.USAGE,
     UnknownVersion: Code.UNKNOWN,
+    Untraceable: Code.UNKNOWN,
     DecisionRefused: Code.REFUSED,
     LostRace: Code.LOST,
     CorruptVersion: Code.DAMAGED,

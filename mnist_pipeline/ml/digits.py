@@ -53,11 +53,20 @@ class LabeledImages:
 
 
 @dataclass(frozen=True)
+class FromFeedback:
+    """What people put right, at the end of the training part: so many rows, and the digest of these."""
+
+    rows: int = 0
+    digest: str = ""
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where the images came from, and how images from outside are to be prepared to look like them.
 
     source: a sentence for people, e.g. "IDX files in /data/mnist, verified against the published digests".
     fallback: True when this is not what was asked for first, but what could be had.
+    feedback: what was added to the training part.
     """
 
     dataset: str
@@ -65,6 +74,13 @@ class Origin:
     class_names: tuple[str, ...]
     preparation: Preparation = "ink"
     fallback: bool = False
+    feedback: FromFeedback = FromFeedback()
+
+    @property
+    def called(self) -> str:
+        """The data set as a version's card names it: with the feedback that is in it."""
+        added = self.feedback
+        return f"{self.dataset} + {added.rows} of feedback {added.digest[:12]}" if added.rows else self.dataset
 
 
 @dataclass(frozen=True)
@@ -105,4 +121,5 @@ def from_tensors(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) 
     origin = json.loads(metadata["origin"])
     names = sorted({key.rsplit(".", 1)[0] for key in arrays})
     parts = {name: LabeledImages(arrays[f"{name}.images"], arrays[f"{name}.labels"]) for name in names}
-    return DigitData(parts, Origin(**{**origin, "class_names": tuple(origin["class_names"])}))
+    told = {"class_names": tuple(origin["class_names"]), "feedback": FromFeedback(**origin.get("feedback", {}))}
+    return DigitData(parts, Origin(**{**origin, **told}))

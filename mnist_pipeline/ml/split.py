@@ -31,10 +31,11 @@ def split_digits(raw: DigitData, validation_share: float, seed: int) -> DigitDat
 
 def count_duplicates(data: DigitData) -> dict[str, int]:
     """How many images of the test part also stand, pixel for pixel, in each other part."""
-    test = _fingerprints(data["test"].images)
-    others = {name: set(_fingerprints(part.images)) for name, part in data.parts.items() if name != "test"}
+    test = fingerprints(data["test"].images)
+    others = {name: set(fingerprints(part.images)) for name, part in data.parts.items() if name != "test"}
     return {name: sum(each in prints for each in test) for name, prints in others.items()}
 
 
-def _fingerprints(images: np.ndarray) -> list[bytes]:
+def fingerprints(images: np.ndarray) -> list[bytes]:
+    """Of each image, uint8 [N, 28, 28]: the same for the same pixels."""
     return [hashlib.blake2b(image, digest_size=16).digest() for image in np.ascontiguousarray(images)]

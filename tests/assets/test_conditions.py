@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")  # of Dag
 
 RAW, PROCESSED, MODEL = "raw_mnist_data", "processed_mnist_data", "digit_classifier"
 REPORT, PRODUCTION = "model_evaluation", "production_digit_classifier"
+FEEDBACK = "feedback_digits"  # read again when its sensor says so
 CODE = "dagster/code_version"
 ALL = (RAW, PROCESSED, MODEL, REPORT, PRODUCTION)
 DEPS = {
@@ -111,14 +112,14 @@ def graph(empty: Graph) -> Graph:
 
 def test_the_real_assets_have_these_edges_and_this_condition() -> None:
     specs = {spec.key.to_user_string(): spec for spec in build_definitions({}).resolve_all_asset_specs()}
-    assert {name: sorted(dep.asset_key.to_user_string() for dep in specs[name].deps) for name in ALL} == {
-        name: sorted(deps) for name, deps in DEPS.items()
-    }
+    edges = {name: sorted(dep.asset_key.to_user_string() for dep in specs[name].deps) for name in ALL}
+    wanted = {**DEPS, PROCESSED: [RAW, FEEDBACK]}
+    assert edges == {name: sorted(deps) for name, deps in wanted.items()}
     assert {name for name, spec in specs.items() if spec.automation_condition} == set(ALL) - {RAW}
     graph = build_definitions({}).get_repository_def().asset_graph
     followed = {name: follows(graph.get(dg.AssetKey(name))) for name in ALL}
     inputs = {name: sorted(key.to_user_string() for key in each.changes_of) for name, each in followed.items()}
-    assert inputs == {name: sorted(deps) for name, deps in {**DEPS, PRODUCTION: [REPORT]}.items()}
+    assert inputs == {name: sorted(deps) for name, deps in {**wanted, PRODUCTION: [REPORT]}.items()}
     assert {name for name, each in followed.items() if not each.own_code} == {PRODUCTION}
 
 
