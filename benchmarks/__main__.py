@@ -4,7 +4,19 @@ import os
 import subprocess
 import sys
 
-BENCHMARKS = ("location", "loading", "batch", "pipeline", "tracking", "tables", "service", "fast", "accurate")
+BENCHMARKS = (
+    "location",
+    "loading",
+    "batch",
+    "pipeline",
+    "tracking",
+    "tables",
+    "service",
+    "gate",
+    "contest",
+    "fast",
+    "accurate",
+)
 PRINT = "from benchmarks.{name} import run; [print(row.line()) for row in run()]"
 
 

@@ -14,7 +14,8 @@ from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, record
 from mnist_pipeline.ledger import Decision, Strategy, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.ml.gate import Comparison, Verdict
+from mnist_pipeline.ml.gate import Verdict
+from mnist_pipeline.ml.paired import Comparison
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retried
 from mnist_pipeline.storage.sealed import canonical, sha256
@@ -37,6 +38,13 @@ class DeploymentConfig(dg.Config):
     reason: str = Field("", description="why; force demands it")
     min_accuracy: float = Field(0.95, ge=0, le=1, description="test accuracy that must be exceeded")
     minimums: dict[str, float] = Field({}, description="further test metrics that must be exceeded, yours too")
+    margin: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="0: the candidate must be better than production beyond noise; 0.002: it is enough that it is "
+        "shown to be worse by less than 0.2 points, so that a model of newer data replaces the old one",
+    )
 
 
 ONCE = "what one request asks for is done once; to have it done again, launch a new run instead of re-executing one"
@@ -49,7 +57,7 @@ class DeploymentRefused(dg.DagsterError):
 @dg.asset(
     group_name="deployment",
     kinds={"python"},
-    code_version=code_version("ml/gate.py", "deciding.py", "assets/deployment.py"),
+    code_version=code_version("ml/gate.py", "ml/paired.py", "deciding.py", "assets/deployment.py"),
     automation_condition=KEPT_UP_TO_DATE,
     freshness_policy=DECIDED_LATELY,
     metadata=follows_only("model_evaluation"),  # a rollback must not be undone because code has changed
@@ -120,7 +128,7 @@ def _check_it_holds(case: Case, config: DeploymentConfig, earlier: Decision) -> 
 
 
 def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
-    """The gate: evidence of this model on this data, minimums exceeded, not worse than production beyond noise."""
+    """The gate: evidence of this model on this data, minimums exceeded, better than production beyond noise."""
     from mnist_pipeline.ml.gate import check_evidence, judge
     from mnist_pipeline.ml.metrics import scalars
 
@@ -128,7 +136,7 @@ def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key
     report = store.report(report_key)
     check_evidence(report, store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
-    comparison, alone = _against(store, case.serving, candidate, data)
+    comparison, alone = _against(store, case.serving, candidate, data, config.margin)
     verdict = judge(scalars(report["test"]), minimums, comparison, alone)
     if verdict.deploy and case.serving == candidate:
         verdict = Verdict(False, f"kept: {candidate} serves already and still passes the gate", verdict.evidence)
@@ -139,9 +147,11 @@ def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key
     return record(case, Choice("quality", candidate, verdict.reason), evidence, deploy=verdict.deploy)
 
 
-def _against(store: ModelStore, serving: str | None, candidate: str, data: DigitData) -> tuple[Comparison | None, str]:
+def _against(
+    store: ModelStore, serving: str | None, candidate: str, data: DigitData, margin: float
+) -> tuple[Comparison | None, str]:
     """Both models on the same test images, or why they cannot be compared."""
-    from mnist_pipeline.ml.gate import compare
+    from mnist_pipeline.ml.paired import compare
     from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
 
     if serving is None or serving == candidate:
@@ -153,7 +163,7 @@ def _against(store: ModelStore, serving: str | None, candidate: str, data: Digit
     except (CorruptVersion, UnknownVersion, WrongAnswers) as error:
         return None, f"production could not be compared, for it is damaged: {error}"
     newest = Predictor.load(store.load(candidate)).predict(data["test"].images).labels
-    return compare(data["test"].labels, newest, production), ""
+    return compare(data["test"].labels, newest, production, margin), ""
 
 
 def _shown(decision: Decision) -> dict[str, Any]:
