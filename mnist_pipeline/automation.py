@@ -43,6 +43,12 @@ full_pipeline = dg.define_asset_job(
     description="Everything, from data to predictions.",
 )
 
+contest_job = dg.define_asset_job(
+    "contest",
+    dg.AssetSelection.assets("ab_report"),
+    description="Compare champion and challenger on what people ask; promote, withdraw or roll back where it is shown.",
+)
+
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
 def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
@@ -73,7 +79,7 @@ TABLES = {
     for task in TASKS
 }
 JOBS: list[Any] = [
-    *(training, deployment, make_model, batch_inference, full_pipeline),
+    *(training, deployment, make_model, batch_inference, full_pipeline, contest_job),
     *TABLES.values(),
     tuning,
     refresh_job,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from mnist_pipeline.assets import data, deployment, evaluation, model, prediction
+from mnist_pipeline.assets import contest, data, deployment, evaluation, model, prediction
 from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
@@ -13,6 +13,7 @@ from mnist_pipeline.environment import environment_name, nightly_run
 from mnist_pipeline.executor import one_process
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, prod_resources
+from mnist_pipeline.sensors.contest import contests
 from mnist_pipeline.sensors.delivery import mlflow_delivery
 from mnist_pipeline.sensors.healing import heal_nights
 from mnist_pipeline.sensors.tables import new_tables
@@ -35,6 +36,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             deployment.production_digit_classifier,
             prediction.nightly_predictions(nightly),
             prediction.digit_predictions,
+            contest.ab_report,
             *(asset for task in TASKS for asset in tabular_assets(task)),
         ],
         asset_checks=[
@@ -52,6 +54,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             heal_nights(nightly),
             *(new_tables(task) for task in TASKS if task.csv),
             mlflow_delivery,
+            contests,
             *watching_sensors(nightly),
         ],
         resources=RESOURCES[name](env),

@@ -24,6 +24,7 @@ DIGITS = {
     "batch_digit_predictions": {"production_digit_classifier"},
     "digit_predictions": {"production_digit_classifier", "processed_mnist_data"},
 }
+MONITORING = {"ab_report": {"production_digit_classifier"}}
 MODELS = ("decision_tree", "random_forest", "logistic_regression", "knn")
 BREAST_CANCER = {
     "raw_data": set(),
@@ -45,13 +46,14 @@ TABLES = {
     table: {f"{table}/{name}": {f"{table}/{each}" for each in deps} for name, deps in graph.items()}
     for table, graph in (("breast_cancer", BREAST_CANCER), ("superstore", SUPERSTORE))
 }
-GRAPH = {**DIGITS, **TABLES["breast_cancer"], **TABLES["superstore"]}
+GRAPH = {**DIGITS, **MONITORING, **TABLES["breast_cancer"], **TABLES["superstore"]}
 GROUPS = {
     "data": {"raw_mnist_data", "processed_mnist_data"},
     "model": {"digit_classifier"},
     "evaluation": {"model_evaluation"},
     "deployment": {"production_digit_classifier"},
     "prediction": {"batch_digit_predictions", "digit_predictions"},
+    "monitoring": set(MONITORING),
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 JOBS = {
@@ -60,6 +62,7 @@ JOBS = {
     "make_model": DIGITS.keys() - {"batch_digit_predictions"},
     "batch_inference": {"batch_digit_predictions"},
     "full_pipeline": DIGITS.keys(),
+    "contest": {"ab_report"},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 HEAVY = {
@@ -287,6 +290,7 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "batch_inference": ("--partition", today),
         "make_model": ("--config-json", tiny),
         "full_pipeline": ("--config-json", tiny, "--partition", today),
+        "contest": (),
         "breast_cancer": (),
         "superstore": ("--partition", "embedded"),
     }

@@ -73,6 +73,8 @@ models.command("show", epilog=versions.SHOW_EXAMPLES, **SHORT)(versions.show_ver
 models.command("diff", epilog=versions.DIFF_EXAMPLES, **SHORT)(versions.diff_versions)
 app.command(epilog=decisions.DEPLOY_EXAMPLES, **SHORT)(decisions.deploy)
 app.command(epilog=decisions.ROLLBACK_EXAMPLES, **SHORT)(decisions.rollback)
+app.command(epilog=decisions.CHALLENGE_EXAMPLES, **SHORT)(decisions.challenge)
+app.command(epilog=decisions.WITHDRAW_EXAMPLES, **SHORT)(decisions.withdraw)
 app.command(epilog=decisions.DECISIONS_EXAMPLES, **SHORT)(decisions.decisions)
 app.command(epilog=DOCTOR_EXAMPLES, **SHORT)(doctor)
 

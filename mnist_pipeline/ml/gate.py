@@ -46,7 +46,7 @@ def judge(
     """Every minimum must be exceeded on the test part, and the candidate must pass the comparison with production.
 
     alone: why there is nothing to compare with, where comparison is None. Reasons begin with "not deployed:" where the
-    candidate is not good enough, and with "kept:" where all that speaks against it is that it is not shown to be better.
+    candidate is not good enough, and with "kept:" where it is only not shown to be better.
     """
     evidence: dict[str, Any] = {"minimums": dict(minimums), "metrics": dict(metrics)}
     if comparison is not None:

@@ -198,7 +198,7 @@ def test_decisions_are_listed_the_newest_first(pipeline: Pipeline) -> None:
     first, other = pipeline.value("digit_classifier"), pipeline.variant(nudged(0.1))
     told(pipeline, "deploy", other, "--reason", "demo")
     head, *listed = rows(told(pipeline, "decisions"))
-    assert head == ["no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason"]
+    assert head == ["no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason", "challenger"]
     assert [row[0] for row in listed] == ["2", "1"]
     assert [*listed[0][2:5], listed[0][6]] == ["deployed", "manual", other, "demo"]
     said = document(pipeline, "decisions")

@@ -1,4 +1,4 @@
-"""Two models on the same images: exact tests, with a margin and without, against their definitions and by simulation."""
+"""Two models on the same images: exact tests, with a margin and without, against their definitions."""
 
 from __future__ import annotations
 
