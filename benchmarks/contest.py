@@ -6,20 +6,30 @@ promoted version; from the last of their records on, until the service answers w
 
 from __future__ import annotations
 
-import os
-import tempfile
+import base64
+import json
 import time
-from contextlib import contextmanager
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import dagster as dg
 import numpy as np
 
-from benchmarks.common import Row, spread
+from benchmarks.common import Row, mnist, spread
+from benchmarks.served import KINDS, Served, two_versions
+from benchmarks.servers import Server, service
+from mnist_pipeline.contests import contest_in, now, pairs_of
+from mnist_pipeline.deciding import Case, Choice, record
+from mnist_pipeline.definitions import build_definitions
+from mnist_pipeline.ml.artifacts import load_network, pack
+from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.contest import Pairs, Rules, judged
+from mnist_pipeline.service.settings import Settings, doors
+from mnist_pipeline.storage.locations import shelf_at
+from mnist_pipeline.traffic import Traffic
 
-CONTESTS, ANSWERS, TIMES = 200, 3_000, 3
+CONTESTS, ANSWERS, TIMES, ASKED = 200, 3_000, 3, 60
+FACTS = ("metrics", "class_names", "preparation", "dataset", "data_version", "code_version", "run_id")
 ERRORS = 0.02  # of the champion
 LABELLED = 0.5  # share of the champion's errors that people correct
 
@@ -83,7 +93,7 @@ def simulated() -> list[Row]:
 def _ends(errors: float, surer: float, *, gate: bool = False) -> list[tuple[str, float]]:
     """How each of CONTESTS ended, and after how many answers at the latest."""
     rng, rules = np.random.default_rng([int(errors * 1e4), int(-surer * 1e4)]), Rules(gate=gate)
-    found = []
+    found: list[tuple[str, float]] = []
     for _ in range(CONTESTS):
         finding = judged(contest(rng, errors, surer), rules)
         first = [each.answered_after for each in finding.tests[:3] if each.answered_after]
@@ -103,26 +113,77 @@ def _after(ends: list[tuple[str, float]], act: str) -> list[float]:
 
 
 def rollback() -> Row:
-    """Seconds from the last correction to the first answer by the predecessor; the asset runs in this process."""
-    spent = []
-    for _ in range(TIMES):
-        with tempfile.TemporaryDirectory() as folder:
-            spent.append(_rolled_back(Path(folder)))
-    most = max(spent)
-    return Row(
-        "rollback: evidence in the log → predecessor answers",
-        f"{spread(spent, 2, ' s')}, at most {most:.2f} s",
-        "–",
-        "–",
-        "≤ 5 s",
-        most <= 5,
-    )
+    """Seconds from the last correction in the log to the first answer by the predecessor."""
+    with two_versions() as served, service(served.env) as ours:
+        good, bad = served.versions[0], _mixed_up(served)
+        spent = [_rolled_back(served, ours, good, bad, attempt) for attempt in range(TIMES)]
+    said = f"{spread(spent, 2, ' s')}, at most {max(spent):.2f} s"
+    return Row("rollback: evidence in the log → predecessor answers", said, "–", "–", "≤ 5 s", max(spent) <= 5)
 
 
-def _rolled_back(folder: Path) -> float:
-    from benchmarks.served import RAW, Served  # noqa: F401
+def _mixed_up(served: Served) -> str:
+    """A version that takes every digit for the next one."""
+    import torch
 
-    raise NotImplementedError
+    store, good = served.store, served.store.card(served.versions[0])
+    network = load_network(store.load(good.name), ModelConfig(**good.config), len(good.class_names))
+    last = next(each for each in reversed(list(network.modules())) if isinstance(each, torch.nn.Linear))
+    with torch.no_grad():
+        for each in (last.weight, last.bias):
+            each.copy_(torch.roll(each, 1, 0))
+    same = {name: getattr(good, name) for name in FACTS}
+    images = mnist()["validation"].images
+    return store.add_version(pack(network, images), **{**same, "label": "mixed-up", "config": good.config}).name
+
+
+def _rolled_back(served: Served, ours: Server, good: str, bad: str, attempt: int) -> float:
+    definitions = build_definitions({**served.env, "MLFLOW_TRACKING_URI": "none"})
+    job, instance = definitions.resolve_job_def("contest"), dg.DagsterInstance.ephemeral()
+    for strategy in ("challenge", "promotion"):
+        case = Case.after(served.store, served.store.current())
+        record(case, Choice(strategy, bad, "benchmark"))  # type: ignore[arg-type]
+    _wait(lambda: _answer(ours, served, 0)["model_version"] == bad and _competes(ours) == good)
+    _corrected(served, ours, attempt)
+    begun = time.perf_counter()
+    assert job.execute_in_process(instance=instance).success
+    _wait(lambda: _answer(ours, served, 0)["model_version"] == good)
+    return time.perf_counter() - begun
+
+
+def _corrected(served: Served, ours: Server, attempt: int) -> None:
+    """People ask, and put right what they are told; until all of that is in the log."""
+    for i in range(ASKED):
+        answer = _answer(ours, served, i, f"{attempt}-{i}")
+        image = base64.b64encode((served.bodies("png") / f"{i:03d}").read_bytes()).decode()
+        truth = str((int(answer["label"]) - 1) % 10)
+        said = {"image": image, "label": truth, "request_id": f"{attempt}-{i}"}
+        status, told = ours.ask("POST", "/feedback", json.dumps(said).encode(), KINDS["json"])
+        assert status == 200, told
+    contest, traffic = contest_in(served.store), doors(Settings(), served.env)
+    assert contest
+    read = Traffic(shelf_at(str(served.state / "prediction_log"), ""), traffic.feedback.shelf)
+    _wait(lambda: len(pairs_of(contest, read, now()).unlike) >= ASKED)
+
+
+def _answer(ours: Server, served: Served, number: int, request: str = "") -> dict[str, Any]:
+    body = (served.bodies("raw") / f"{number:03d}").read_bytes()
+    _, answer = ours.ask("POST", "/predict", body, KINDS["raw"], request)
+    found: dict[str, Any] = json.loads(answer)
+    return found
+
+
+def _competes(ours: Server) -> str:
+    rival = json.loads(ours.ask("GET", "/model")[1])["challenger"]
+    return str(rival and rival["version"])
+
+
+def _wait(look: Callable[[], bool]) -> None:
+    """Raises TimeoutError."""
+    until = time.perf_counter() + 30
+    while not look():
+        if time.perf_counter() > until:
+            raise TimeoutError("it did not happen within 30 s")
+        time.sleep(0.02)
 
 
 def run() -> list[Row]:

@@ -16,7 +16,6 @@ from typing import Any
 from mnist_pipeline.ledger import Decision, Outcome, Strategy, served_before
 from mnist_pipeline.store import ModelStore
 
-
 OUTCOMES: dict[Strategy, Outcome] = {"challenge": "challenged", "withdraw": "withdrawn"}  # of others: deployed
 
 

@@ -38,7 +38,9 @@ KINDS: dict[str, Kind] = {
     "challenger_withdrawn": Kind(
         "warning", "Production serves on as before. Read the report; train again, or challenge with another version."
     ),
-    "challenger_promoted": Kind("info", "Nothing: its predecessor runs in the shadow, as the yardstick for a rollback."),
+    "challenger_promoted": Kind(
+        "info", "Nothing: its predecessor runs in the shadow, as the yardstick for a rollback."
+    ),
     "rolled_back": Kind(
         "error", "The predecessor serves again. Read the report and find out what is wrong with the version after it."
     ),

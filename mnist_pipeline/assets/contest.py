@@ -52,13 +52,15 @@ def ab_report(
     """Who is better on what people ask, champion or challenger, and what follows: promotion, withdrawal, rollback."""
     from mnist_pipeline.ml.contest_pictures import evidence_over_answers
 
-    store, request = models.open(), f"{context.run_id}/ab_report"
+    store, request = models.open(), f"{context.op_execution_context.run_id}/ab_report"
     if earlier := store.ledger.changed_for(request):  # an attempt before this one got so far
         return _told({"sentence": f"decided by an earlier attempt: {earlier.reason}"}, earlier)
     contest = contest_in(store)
     if contest is None:
         return _told({"sentence": NOBODY}, None)
-    pairs, finding = looked_at(store, contest, served.open(context.log.warning), config, now())
+    pairs, finding = looked_at(
+        store, contest, served.open(context.log.warning), now(), **config.model_dump(exclude={"act"})
+    )
     report = _report(contest, pairs, finding)
     decision = None
     if config.act and finding.act != "go_on":
@@ -69,15 +71,14 @@ def ab_report(
 
 
 def looked_at(
-    store: ModelStore, contest: Contest, traffic: Traffic, config: ContestConfig, at: datetime
+    store: ModelStore, contest: Contest, traffic: Traffic, at: datetime, *, only_corrections: bool = True, **rules: Any
 ) -> "tuple[Pairs, Finding]":
-    """What both have answered, and what follows from it. Raises StoreUnavailable."""
+    """What both have answered, and what follows from it. rules: other than by default. Raises StoreUnavailable."""
     from mnist_pipeline.ml.contest import Rules, judged
 
-    pairs = pairs_of(contest, traffic, at, only_corrections=config.only_corrections)
-    thresholds = config.model_dump(exclude={"act", "only_corrections"})
+    pairs = pairs_of(contest, traffic, at, only_corrections=only_corrections)
     gate = bool(gate_passed(store, contest))
-    return pairs, judged(pairs, Rules(**thresholds, gate=gate, watches=contest.watches))
+    return pairs, judged(pairs, Rules(**rules, gate=gate, watches=contest.watches))
 
 
 def _decided(
@@ -131,6 +132,4 @@ def _told(report: dict[str, Any], decision: Decision | None, **more: Any) -> dg.
     """more: metadata besides the plain facts of the report."""
     facts = {name: value for name, value in report.items() if name != "tests" and value is not None}
     decided = {"decision": decision.number, "strategy": decision.strategy} if decision else {}
-    return dg.MaterializeResult(
-        value={**report, **decided}, metadata={**facts, **decided, **more}
-    )
+    return dg.MaterializeResult(value={**report, **decided}, metadata={**facts, **decided, **more})

@@ -105,7 +105,9 @@ def _act(tests: dict[str, Test], images: int, rules: Rules) -> tuple[Act, str]:
     if rules.watches:
         for name in (BETTER, SURER):
             if tests[name].answered:
-                return "automatic_rollback", _because(tests[name].name.replace("challenger", "predecessor"), tests[name])
+                return "automatic_rollback", _because(
+                    tests[name].name.replace("challenger", "predecessor"), tests[name]
+                )
         return "go_on", f"after {images:,} answers nothing shows that the predecessor was better"
     if tests[BETTER].answered:
         return "promotion", _because(BETTER, tests[BETTER])

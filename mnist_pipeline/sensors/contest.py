@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 import dagster as dg
 
-from mnist_pipeline.assets.contest import ContestConfig, looked_at
+from mnist_pipeline.assets.contest import looked_at
 from mnist_pipeline.automation import TICK_S, contest_job
 from mnist_pipeline.contests import contest_in
 from mnist_pipeline.resources import Models, Served
@@ -33,9 +33,7 @@ UNFINISHED = dg.RunsFilter(
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Looks at champion and challenger on what people ask; ends the contest when the evidence suffices.",
 )
-def contests(
-    context: dg.SensorEvaluationContext, models: Models, served: Served
-) -> dg.SensorResult | dg.SkipReason:
+def contests(context: dg.SensorEvaluationContext, models: Models, served: Served) -> dg.SensorResult | dg.SkipReason:
     """One tick. Its cursor: of which newest decision a report was asked for, and when."""
     store = models.open()
     contest = contest_in(store)
@@ -49,7 +47,7 @@ def contests(
     if since < AGAIN_S and asked.get("act") != "go_on":
         return dg.SkipReason("a report was asked for, which has ended in no decision: it is asked for again in a while")
     when = datetime.fromtimestamp(at, timezone.utc)
-    _, finding = looked_at(store, contest, served.open(context.log.warning), ContestConfig(), when)
+    _, finding = looked_at(store, contest, served.open(context.log.warning), when)
     if finding.act == "go_on" and since < REPORT_S:
         return dg.SkipReason(finding.sentence)
     cursor = {"decision": contest.newest.number, "at": at, "act": finding.act}

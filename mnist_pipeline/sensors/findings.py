@@ -17,7 +17,12 @@ MATTER = {
     *(Type.STEP_FAILURE, Type.RUN_FAILURE, Type.RUN_CANCELED, Type.RUN_CANCELING),
     *(Type.ASSET_CHECK_EVALUATION, Type.ASSET_MATERIALIZATION),
 }
-TELLING = ("raw_mnist_data", "production_digit_classifier", "batch_digit_predictions", "ab_report")  # whose metadata we read
+TELLING = (
+    "raw_mnist_data",
+    "production_digit_classifier",
+    "batch_digit_predictions",
+    "ab_report",
+)  # whose metadata we read
 REFUSED = "not deployed:"  # how the gate's reason begins; "kept:" is a model that serves already, or is no better
 ENDED = {  # a contest, by strategy: kind and title
     "withdraw": ("challenger_withdrawn", "Challenger withdrawn"),
