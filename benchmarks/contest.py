@@ -141,7 +141,7 @@ def _rolled_back(served: Served, ours: Server, good: str, bad: str, attempt: int
     job, instance = definitions.resolve_job_def("contest"), dg.DagsterInstance.ephemeral()
     for strategy in ("challenge", "promotion"):
         case = Case.after(served.store, served.store.current())
-        record(case, Choice(strategy, bad, "benchmark"))  # type: ignore[arg-type]
+        record(case, Choice(strategy, bad, "benchmark"))
     _wait(lambda: _answer(ours, served, 0)["model_version"] == bad and _competes(ours) == good)
     _corrected(served, ours, attempt)
     begun = time.perf_counter()
@@ -158,7 +158,7 @@ def _corrected(served: Served, ours: Server, attempt: int) -> None:
         truth = str((int(answer["label"]) - 1) % 10)
         said = {"image": image, "label": truth, "request_id": f"{attempt}-{i}"}
         status, told = ours.ask("POST", "/feedback", json.dumps(said).encode(), KINDS["json"])
-        assert status == 200, told
+        assert status < 300, told
     contest, traffic = contest_in(served.store), doors(Settings(), served.env)
     assert contest
     read = Traffic(shelf_at(str(served.state / "prediction_log"), ""), traffic.feedback.shelf)

@@ -1,4 +1,4 @@
-"""Deciding by hand: manual, force and rollback go past the gate, but never past the digests; challenge and withdraw too.
+"""Deciding by hand: manual, force and rollback go past the gate, but never past the digests; who competes, too.
 
 Here: which version is meant, that it is whole and gives the answers it was stored with, and the record of it.
 Used by the assets and the command line alike; knows nothing of Dagster. Not here: the gate (`ml/gate.py`), the chain of
