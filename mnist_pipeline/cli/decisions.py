@@ -1,4 +1,4 @@
-"""`mnist-pipeline deploy`, `rollback`, `challenge`, `withdraw`, `decisions`: one decision by hand, and all there are."""
+"""`mnist-pipeline deploy`, `rollback`, `challenge`, `withdraw`, `decisions`: a decision by hand, and all there are."""
 
 import sys
 from collections.abc import Iterator

@@ -17,6 +17,7 @@ from mnist_pipeline.contests import contest_in, now, pairs_of
 from mnist_pipeline.deciding import Case, Choice, by_hand, record
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.sensors.contest import contests
+from mnist_pipeline.sensors.findings import alerts_of
 from mnist_pipeline.service.feedback import Feedback
 from mnist_pipeline.service.prediction_log import Predicted, PredictionLog
 from mnist_pipeline.storage.shelves import DiskShelf
@@ -244,3 +245,16 @@ def test_two_reports_are_never_made_at_once(contested: tuple[Pipeline, str, str]
     job = pipeline.definitions.resolve_job_def(contest_job.name)
     pipeline.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     assert tick(pipeline).skip_message == "a report is being made"
+
+
+def test_the_end_of_a_contest_is_told(contested: tuple[Pipeline, str, str]) -> None:
+    pipeline, first, other = contested
+    answered(pipeline.state, "champion", first, [1] * 60)
+    answered(pipeline.state, "shadow", other, [2] * 60)
+    ran = pipeline.run("ab_report")
+    run = pipeline.instance.get_run_by_id(ran.run_id)
+    assert run
+    events = [each.dagster_event for each in pipeline.instance.all_logs(ran.run_id) if each.dagster_event]
+    (alert,) = alerts_of(run, events, "http://ui")
+    assert (alert.kind, alert.title) == ("challenger_withdrawn", f"Challenger withdrawn: {other}")
+    assert "they disagree too often" in alert.cause
