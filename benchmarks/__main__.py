@@ -12,11 +12,13 @@ BENCHMARKS = (
     "tracking",
     "tables",
     "service",
+    "gate",
+    "contest",
+    "drift",
     "fast",
     "accurate",
     "calibration",
     "architectures",
-    "drift",
 )
 PRINT = "from benchmarks.{name} import run; [print(row.line()) for row in run()]"
 

@@ -64,11 +64,12 @@ class Server:
         report: dict[str, Any] = json.loads(done.stdout)
         return report
 
-    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "") -> tuple[int, bytes]:
+    def ask(self, method: str, path: str, body: bytes = b"", kind: str = "", request_id: str = "") -> tuple[int, bytes]:
         """One request on a connection of its own. Raises OSError."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         try:
-            connection.request(method, path, body or None, {"Content-Type": kind} if kind else {})
+            headers = {"Content-Type": kind, "X-Request-Id": request_id}
+            connection.request(method, path, body or None, {name: text for name, text in headers.items() if text})
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:

@@ -66,6 +66,12 @@ label_review = dg.define_asset_job(
     description="Training images whose label is probably wrong, for people to look at.",
 )
 
+contest_job = dg.define_asset_job(
+    "contest",
+    dg.AssetSelection.assets("ab_report"),
+    description="Compare champion and challenger on what people ask; promote, withdraw or roll back where it is shown.",
+)
+
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
 def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
@@ -97,7 +103,7 @@ TABLES = {
 }
 JOBS: list[Any] = [
     *(training, deployment, make_model, batch_inference, nightly_job, full_pipeline),
-    *(competition, accuracy_review, label_review),
+    *(contest_job, competition, accuracy_review, label_review),
     *TABLES.values(),
     tuning,
     refresh_job,

@@ -1,7 +1,7 @@
-"""Deciding by hand: manual, force and rollback go past the gate, but never past the digests.
+"""Deciding by hand: manual, force and rollback go past the gate, but never past the digests; who competes, too.
 
 Here: which version is meant, that it is whole and gives the answers it was stored with, and the record of it.
-Used by the asset and the command line alike; knows nothing of Dagster. Not here: the gate (`ml/gate.py`), the chain of
+Used by the assets and the command line alike; knows nothing of Dagster. Not here: the gate (`ml/gate.py`), the chain of
 decisions (`ledger.py`).
 """
 
@@ -13,8 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mnist_pipeline.ledger import Decision, Strategy, served_before
+from mnist_pipeline.ledger import Decision, Outcome, Strategy, served_before
 from mnist_pipeline.store import ModelStore
+
+OUTCOMES: dict[Strategy, Outcome] = {"challenge": "challenged", "withdraw": "withdrawn"}  # of others: deployed
 
 
 class DecisionRefused(Exception):
@@ -29,11 +31,14 @@ class Case:
     expected: int  # the number of the newest decision, 0 where there is none
     serving: str | None  # the version in production
     request: str = ""  # the same at every attempt; "" where there is only one
+    challenger: str | None = None  # the version that competes with it
 
     @classmethod
     def after(cls, store: ModelStore, before: Decision | None, request: str = "") -> Case:
         """The case whose newest decision is `before`."""
-        return cls(store, before.number, before.serves, request) if before else cls(store, 0, None, request)
+        if before is None:
+            return cls(store, 0, None, request)
+        return cls(store, before.number, before.serves, request, before.challenger)
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Choice:
 
 
 def by_hand(case: Case, strategy: Strategy, version: str = "", reason: str = "", newest: str = "") -> Choice:
-    """What a person means who asks for this. newest: what `force` takes where no version is named.
+    """What a person means who asks for this. newest: what `force` and `challenge` take where no version is named.
 
     Raises DecisionRefused where that cannot be told, CorruptLedger where a rollback cannot read what served before.
     """
@@ -59,6 +64,12 @@ def by_hand(case: Case, strategy: Strategy, version: str = "", reason: str = "",
         if not reason.strip():
             raise DecisionRefused("force goes past the gate, so it needs a `reason`, which is kept in the ledger")
         return Choice(strategy, version or newest, reason)
+    if strategy == "challenge":
+        return Choice(strategy, version or newest, reason or "to be compared on what people ask")
+    if strategy == "withdraw":
+        if case.challenger is None or version not in ("", case.challenger):
+            raise DecisionRefused(f"{version or 'nobody'} competes: the challenger is {case.challenger or 'nobody'}")
+        return Choice(strategy, case.challenger, reason or "withdrawn by hand")
     chosen = version or before_that(case.store.decisions())
     return Choice(strategy, chosen, reason or f"rolled back from {case.serving or 'nothing'}")
 
@@ -79,14 +90,32 @@ def check_version(store: ModelStore, version: str) -> None:
     Predictor.load(store.load(version))
 
 
-def record(case: Case, choice: Choice, evidence: Mapping[str, Any] | None = None, *, deploy: bool = True) -> Decision:
-    """Write it down; deploy=False: production is kept. Raises what `check_version` raises, and LostRace."""
-    if deploy:
+def check_choice(case: Case, choice: Choice) -> None:
+    """Whether it can be recorded. Raises what `check_version` raises, and DecisionRefused for who cannot compete."""
+    if choice.strategy != "withdraw":
         check_version(case.store, choice.version)
+    if choice.strategy != "challenge":
+        return
+    if case.serving is None:
+        raise DecisionRefused("nothing is in production that could be challenged: deploy a version first")
+    if choice.version in (case.serving, case.challenger):
+        role = "in production" if choice.version == case.serving else "the challenger"
+        raise DecisionRefused(f"{choice.version} is {role} already")
+    if case.store.card(choice.version).class_names != case.store.card(case.serving).class_names:
+        raise DecisionRefused(f"{choice.version} knows other classes than {case.serving}, so they cannot compete")
+
+
+def record(case: Case, choice: Choice, evidence: Mapping[str, Any] | None = None, *, deploy: bool = True) -> Decision:
+    """Write it down; deploy=False: all stays as it is. Raises what `check_choice` raises, and LostRace."""
+    if deploy:
+        check_choice(case, choice)
+    outcome = OUTCOMES.get(choice.strategy, "deployed") if deploy else "kept"
+    rivals = {"challenge": choice.version, "promotion": case.serving}  # of any other decision there is none
     return case.store.decide(
-        serves=choice.version if deploy else case.serving,
+        serves=choice.version if outcome == "deployed" else case.serving,
+        challenger=rivals.get(choice.strategy) if deploy else None,
         strategy=choice.strategy,
-        outcome="deployed" if deploy else "kept",
+        outcome=outcome,
         candidate=choice.version,
         reason=choice.reason,
         evidence=evidence or {},

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import dagster as dg
 
 from mnist_pipeline.assets import (
+    contest,
     data,
     deployment,
     evaluation,
@@ -23,6 +24,7 @@ from mnist_pipeline.environment import environment_name, nightly_run, one_of
 from mnist_pipeline.executor import one_process
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, prod_resources
+from mnist_pipeline.sensors.contest import contests
 from mnist_pipeline.sensors.delivery import mlflow_delivery
 from mnist_pipeline.sensors.feedback import new_feedback
 from mnist_pipeline.sensors.healing import heal_nights
@@ -53,6 +55,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             *monitoring.drift_reports(nightly),
             feedback.production_accuracy,
             label_errors.label_errors,
+            contest.ab_report,
             *(asset for task in TASKS for asset in tabular_assets(task)),
         ],
         asset_checks=[
@@ -72,6 +75,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
             retrain_on_drift(nightly, on=one_of(env, "MNIST_RETRAIN_ON_DRIFT", ("off", "on")) == "on"),
             *(new_tables(task) for task in TASKS if task.csv),
             mlflow_delivery,
+            contests,
             *watching_sensors(nightly),
         ],
         resources=RESOURCES[name](env),

@@ -285,7 +285,8 @@ def _production(patient: Patient) -> str:
         production = load_production(store)
     except NothingDeployed:
         return "nothing is deployed yet"
-    return f"{production.card.name} by decision {production.decision.number}, verified with all before it"
+    rival = f"; {production.decision.challenger} competes" if production.decision.challenger else ""
+    return f"{production.card.name} by decision {production.decision.number}, verified with all before it{rival}"
 
 
 CHECKS: dict[str, Callable[[Patient], str]] = {

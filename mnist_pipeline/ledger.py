@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args
 from mnist_pipeline.storage.blobs import BlobExists, BlobStore
 from mnist_pipeline.storage.sealed import seal, sha256, unseal
 
-Strategy = Literal["quality", "manual", "force", "rollback"]
-Outcome = Literal["deployed", "kept"]
+ByHand = Literal["quality", "manual", "force", "rollback", "challenge", "withdraw"]  # what a person may ask for
+Strategy = Literal["quality", "manual", "force", "rollback", "challenge", "withdraw", "promotion", "automatic_rollback"]
+Outcome = Literal["deployed", "kept", "challenged", "withdrawn"]
+ROLLBACKS = ("rollback", "automatic_rollback")
 _KEY = re.compile(r"decisions/(?!0{8})([0-9]{8})\.json")
 
 
@@ -46,7 +48,7 @@ class Decision:
     serves: str | None  # the version in production; None while nothing has been deployed
     card_digest: str  # sha256 of that version's card.json, "" without a version: a card changed later is noticed
     strategy: Strategy
-    outcome: Outcome  # "kept": the candidate was not taken, `serves` is as before
+    outcome: Outcome  # only "deployed" changes `serves`; only "kept" leaves the challenger as it was
     candidate: str | None
     reason: str
     evidence: dict[str, Any]
@@ -54,6 +56,10 @@ class Decision:
     time: str  # ISO 8601, UTC
     previous: str  # sha256 of the bytes of decision `number` - 1; "" for the first
     request: str = ""  # what asked for it, the same when it asks again; "" where nobody said
+    challenger: str | None = None  # the version that competes with `serves`, or after a promotion its predecessor
+    challenger_digest: str = ""  # sha256 of the challenger's card.json
+    contest: int = 0  # the decision since which these two compete, 0 without a challenger
+    watches: bool = False  # the challenger is the predecessor of a promoted version: the yardstick for a rollback
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ class Ledger:
         return self.read(numbers[-1]) if numbers else None
 
     def append(self, draft: Decision) -> Decision:
-        """Record `draft`; its `previous` and, if production is kept, its `card_digest` are filled in here.
+        """Record `draft`; its `previous` and what it carries over from the decision before are filled in here.
 
         Where the same request has taken the number already (a write whose answer was lost, a worker that was
         taken for dead) that decision is returned. Raises LostRace when somebody else has, ValueError for a draft
@@ -98,14 +104,14 @@ class Ledger:
                 return self._of_same_request(draft, draft.number)
         return _opened(draft.number, data)
 
-    def deployed_for(self, request: str) -> Decision | None:
-        """The newest deployment that a request has led to already; None if it has led to none."""
+    def changed_for(self, request: str) -> Decision | None:
+        """The newest decision by which a request has changed something already; None if there is none."""
         for number in reversed(self.numbers()):
             try:
                 decision = self.read(number)
             except CorruptLedger:  # told by `problems`; a person must be able to deploy past it
                 continue
-            if decision.request == request and decision.outcome == "deployed":
+            if decision.request == request and decision.outcome != "kept":
                 return decision
         return None
 
@@ -135,15 +141,28 @@ class Ledger:
     def _chained(self, draft: Decision) -> Decision:
         """`draft` bound to the decision before it."""
         before = draft.number - 1
-        if draft.outcome == "kept":
-            serves, digest = None, ""
-            if before:
-                serves, digest = (newest := self.read(before)).serves, newest.card_digest
-            if draft.serves != serves:
-                raise ValueError(f"'kept' leaves production as it is: serves={serves!r}, not {draft.serves!r}")
-            # Carried over, not computed anew: a card that was changed since must not become the accepted one.
-            draft = replace(draft, card_digest=digest)
-        return replace(draft, previous=sha256(self.blobs.read(_key(before))) if before else "")
+        if draft.outcome != "deployed" or draft.strategy == "promotion":
+            draft = _carried_over(draft, self.read(before) if before else None)
+        draft = replace(draft, previous=sha256(self.blobs.read(_key(before))) if before else "")
+        return replace(draft, contest=draft.number) if draft.challenger and not draft.contest else draft
+
+
+def _carried_over(draft: Decision, before: Decision | None) -> Decision:
+    """`draft` with digests as they were decided on. Not computed anew: a card that was changed since must not become
+    the accepted one. Raises ValueError for a draft that does not follow from the decision before."""
+    serves, digest = (before.serves, before.card_digest) if before else (None, "")
+    rival = before.challenger if before else None
+    if draft.outcome == "deployed":
+        if (draft.serves, draft.challenger) != (rival, serves):
+            raise ValueError(f"a promotion has champion and challenger change places: {rival!r} is to serve")
+        return replace(draft, challenger_digest=digest, watches=True)
+    if draft.serves != serves:
+        raise ValueError(f"{draft.outcome!r} leaves production as it is: serves={serves!r}, not {draft.serves!r}")
+    draft = replace(draft, card_digest=digest)
+    if draft.outcome == "kept" and before:
+        same = ("challenger", "challenger_digest", "contest", "watches")
+        return replace(draft, **{name: getattr(before, name) for name in same})
+    return draft
 
 
 def served_before(decisions: list[Decision]) -> str | None:
@@ -152,7 +171,7 @@ def served_before(decisions: list[Decision]) -> str | None:
     for decision in decisions:
         if decision.outcome != "deployed" or decision.serves is None:
             continue
-        if decision.strategy == "rollback" and decision.serves in served:
+        if decision.strategy in ROLLBACKS and decision.serves in served:
             while served[-1] != decision.serves:
                 served.pop()
         elif not served or served[-1] != decision.serves:
@@ -161,15 +180,20 @@ def served_before(decisions: list[Decision]) -> str | None:
 
 
 def withdrawn_by(decisions: list[Decision], version: str) -> Decision | None:
-    """The rollback that took a version out of production, unless somebody has deployed it again since."""
-    found, serving = None, None
+    """The rollback that took a version out of production, or the withdrawal that ended its challenge; None where
+    somebody has deployed it or made it challenger again since."""
+    found, serving, challenged = None, None, False
     for decision in decisions:
         if decision.outcome == "deployed":
-            if decision.strategy == "rollback" and serving == version != decision.serves:
+            if decision.strategy in ROLLBACKS and serving == version != decision.serves:
                 found = decision
             elif decision.serves == version:
                 found = None
-            serving = decision.serves
+            serving, challenged = decision.serves, False
+        elif decision.outcome == "challenged" and decision.challenger == version:
+            found, challenged = None, True
+        elif decision.outcome == "withdrawn" and decision.candidate == version and challenged:
+            found, challenged = decision, False
     return found
 
 
@@ -202,3 +226,7 @@ def _check(draft: Decision) -> None:
         raise ValueError("a decision needs a reason and an actor: say why, and who decides")
     if draft.outcome == "deployed" and draft.serves is None:
         raise ValueError("outcome 'deployed' needs the version that serves from now on")
+    if draft.outcome == "challenged" and not (draft.serves and draft.challenger):
+        raise ValueError("outcome 'challenged' needs a version in production and one that competes with it")
+    if draft.challenger and draft.challenger == draft.serves:
+        raise ValueError(f"{draft.serves} cannot compete with itself")

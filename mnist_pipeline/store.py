@@ -7,7 +7,7 @@ Not here: what a version is (`model_versions.py`), the chain of decisions (`ledg
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,10 +95,13 @@ class ModelStore(Versions):
         """
         if decision.serves is None:
             raise UnknownVersion("nothing has been deployed yet: materialize production_digit_classifier first")
-        card, files, digest = self._whole(decision.serves)
-        if digest != decision.card_digest:
-            raise corrupt(card.name, CARD, f"it is not the card that decision {decision.number} was made on")
-        return card, files
+        return self._as_decided(decision, decision.serves, decision.card_digest)
+
+    def load_challenger(self, decision: Decision) -> tuple[Card, dict[str, bytes]]:
+        """The same of what competes by `decision`. Raises UnknownVersion where nothing does."""
+        if decision.challenger is None:
+            raise UnknownVersion(f"nothing competes by decision {decision.number}")
+        return self._as_decided(decision, decision.challenger, decision.challenger_digest)
 
     def decide(
         self,
@@ -112,12 +115,16 @@ class ModelStore(Versions):
         actor: str,
         expected: int,
         request: str = "",
+        challenger: str | None = None,
     ) -> Decision:
         """Record decision `expected` + 1, made in view of decision `expected` (0: there was none).
 
-        A version to be deployed is first read and verified as a whole. request: whoever decides again for the same
-        one gets the decision that it took this number with. Raises LostRace if somebody else has decided meanwhile,
-        UnknownVersion, CorruptVersion, ValueError.
+        challenger: who competes from now on; where the outcome is "kept", whoever competed before does.
+
+
+        A version to be deployed or to challenge is first read and verified as a whole. request: whoever decides again
+        for the same one gets the decision that it took this number with. Raises LostRace if somebody else has decided
+        meanwhile, UnknownVersion, CorruptVersion, ValueError.
         """
         draft = Decision(
             number=expected + 1,
@@ -132,6 +139,8 @@ class ModelStore(Versions):
             time=now(),
             previous="",
             request=request,
+            challenger=challenger,
+            challenger_digest=self._whole(challenger)[2] if challenger and outcome == "challenged" else "",
         )
         return self.ledger.append(draft)
 
@@ -144,9 +153,20 @@ class ModelStore(Versions):
         if problems:
             return problems
         decisions = self.decisions()
-        served = {(decision.serves, decision.card_digest): decision for decision in decisions if decision.serves}
-        checked = (self._card_problem(decision, decisions[-1].serves) for decision in served.values())
+        cards: dict[tuple[str, str], int] = {}
+        for each in decisions:
+            for version, digest in ((each.serves, each.card_digest), (each.challenger, each.challenger_digest)):
+                if version:
+                    cards[version, digest] = each.number
+        needed = {decisions[-1].serves, decisions[-1].challenger} if decisions else set()
+        checked = (self._card_problem(*card, number, needed) for card, number in cards.items())
         return [problem for problem in checked if problem]
+
+    def _as_decided(self, decision: Decision, version: str, digest: str) -> tuple[Card, dict[str, bytes]]:
+        card, files, found = self._whole(version)
+        if found != digest:
+            raise corrupt(card.name, CARD, f"it is not the card that decision {decision.number} was made on")
+        return card, files
 
     def _version_of(self, report: Mapping[str, Any]) -> str:
         """The one version that a report is about."""
@@ -160,13 +180,13 @@ class ModelStore(Versions):
             )
         return found[0]
 
-    def _card_problem(self, decision: Decision, production: str | None) -> str | None:
-        """What is wrong with the card of `decision`; a version out of production may have been pruned."""
+    def _card_problem(self, version: str, digest: str, number: int, needed: Collection[str | None]) -> str | None:
+        """What is wrong with the card of decision `number`; a version that is not needed may have been pruned."""
         try:
-            if self._card(str(decision.serves))[1] != decision.card_digest:
-                return f"{decision.serves}: {CARD} is not the one that decision {decision.number} was made on"
+            if self._card(version)[1] != digest:
+                return f"{version}: {CARD} is not the one that decision {number} was made on"
         except UnknownVersion as error:
-            return str(error) if decision.serves == production else None
+            return str(error) if version in needed else None
         except CorruptVersion as error:
             return str(error)
         return None

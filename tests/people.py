@@ -14,7 +14,8 @@ from mnist_pipeline.inbox.mailbox import Inbox
 from mnist_pipeline.labelled import Places
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.service.feedback import Feedback
-from mnist_pipeline.service.prediction_log import Predicted, PredictionLog
+from mnist_pipeline.service.prediction_log import PredictionLog
+from mnist_pipeline.service.rows import Parts, Predicted
 from mnist_pipeline.storage.sealed import sha256
 from mnist_pipeline.storage.shelves import DiskShelf
 from mnist_pipeline.traffic import Traffic
@@ -49,7 +50,7 @@ def answered(
     door: str = "predict",
 ) -> None:
     """One request, as the service logs it. kept: whether the pixels are."""
-    log = PredictionLog(DiskShelf(state / "prediction_log"), images=kept)
+    log = PredictionLog(Parts(DiskShelf(state / "prediction_log"), images=kept))
     shares = np.full((len(images), 10), 0.01, np.float32)
     shares[np.arange(len(images)), labels] = 0.91
     log.add(Predicted(at or time.time(), request_id, door, role, version, 1, NAMES, images, shares))

@@ -26,7 +26,17 @@ LAYERS = (
     (
         "store and what else is plain Python",
         {
-            *("acquire", "changes", "deciding", "environment", "ledger", "model_versions", "nights", "process"),
+            *(
+                "acquire",
+                "changes",
+                "contests",
+                "deciding",
+                "environment",
+                "ledger",
+                "model_versions",
+                "nights",
+                "process",
+            ),
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic", "observed"),
             *("corrections", "labelled", "measured", "night_tables", "tracing"),

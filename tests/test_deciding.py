@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ from mnist_pipeline.deciding import (
     record,
     who_decides,
 )
-from mnist_pipeline.ledger import Decision, Strategy
+from mnist_pipeline.ledger import Decision, Strategy, withdrawn_by
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import ONNX
+from mnist_pipeline.storage.sealed import canonical, sha256
 from mnist_pipeline.store import CorruptVersion, LostRace, UnknownVersion
 
 
@@ -121,3 +123,96 @@ def test_rollbacks_undo_deployments_one_by_one(steps: list[str]) -> None:
             pile.pop()
             assert before_that(history) == pile[-1]
             history.append(recorded(len(history) + 1, pile[-1], "rollback", "deployed"))
+
+
+# --- challengers ---
+
+
+def decide(pipeline: Pipeline, strategy: Any, version: str = "", *, deploy: bool = True) -> Decision:
+    case = now(pipeline)
+    by_tests = strategy in ("promotion", "automatic_rollback", "quality")
+    choice = Choice(strategy, version, "shown") if by_tests else by_hand(case, strategy, version)
+    return record(case, choice, deploy=deploy)
+
+
+def stands(pipeline: Pipeline) -> tuple[Any, ...]:
+    newest = pipeline.store.current()
+    assert newest
+    assert pipeline.store.verify_chain() == []
+    return newest.serves, newest.challenger, newest.outcome, newest.contest, newest.watches
+
+
+def test_a_contest_is_a_chain_of_decisions(pipeline: Pipeline) -> None:
+    first, other = str(pipeline.store.production()), pipeline.variant(nudged)
+    assert decide(pipeline, "challenge", other).candidate == other
+    assert stands(pipeline) == (first, other, "challenged", 2, False)
+    decide(pipeline, "quality", "whoever", deploy=False)
+    assert stands(pipeline) == (first, other, "kept", 2, False)
+    decide(pipeline, "promotion", other)
+    assert stands(pipeline) == (other, first, "deployed", 4, True)
+    decide(pipeline, "quality", "whoever", deploy=False)
+    assert stands(pipeline) == (other, first, "kept", 4, True)
+    decide(pipeline, "automatic_rollback", first)
+    assert stands(pipeline) == (first, None, "deployed", 0, False)
+    rolled_back = withdrawn_by(pipeline.store.decisions(), other)
+    assert rolled_back
+    assert rolled_back.number == 6
+
+
+def test_whoever_is_deployed_past_the_contest_ends_it(pipeline: Pipeline) -> None:
+    other, third = pipeline.variant(nudged), pipeline.variant(lambda network: network.classifier.bias.add_(0.2))
+    decide(pipeline, "challenge", other)
+    decide(pipeline, "manual", third)
+    assert stands(pipeline) == (third, None, "deployed", 0, False)
+
+
+def test_a_withdrawn_challenger_is_not_the_gates_to_bring_back(pipeline: Pipeline) -> None:
+    first, other = str(pipeline.store.production()), pipeline.variant(nudged)
+    decide(pipeline, "challenge", other)
+    withdrawn = decide(pipeline, "withdraw")
+    assert stands(pipeline) == (first, None, "withdrawn", 0, False)
+    assert withdrawn_by(pipeline.store.decisions(), other) == withdrawn
+    decide(pipeline, "challenge", other)
+    assert withdrawn_by(pipeline.store.decisions(), other) is None
+
+
+def test_a_predecessor_that_watches_no_longer_is_none_the_worse_for_it(pipeline: Pipeline) -> None:
+    first, other = str(pipeline.store.production()), pipeline.variant(nudged)
+    decide(pipeline, "challenge", other)
+    decide(pipeline, "promotion", other)
+    decide(pipeline, "withdraw")
+    assert withdrawn_by(pipeline.store.decisions(), first) is None
+
+
+def test_who_cannot_compete_is_refused(pipeline: Pipeline, fresh: Pipeline) -> None:
+    first, other = str(pipeline.store.production()), pipeline.variant(nudged)
+    letters = pipeline.variant(lambda network: network.classifier.bias.add_(0.2), class_names=list("abcdefghij"))
+    decide(pipeline, "challenge", other)
+    for version, said in ((first, "in production already"), (other, "the challenger already"), (letters, "other cl")):
+        with pytest.raises(DecisionRefused, match=said):
+            decide(pipeline, "challenge", version)
+    decide(pipeline, "withdraw")
+    with pytest.raises(DecisionRefused, match="nobody competes: the challenger is nobody"):
+        decide(pipeline, "withdraw")
+    flip_a_bit(pipeline.state / "models" / "versions" / other / ONNX)
+    with pytest.raises(CorruptVersion):
+        decide(pipeline, "challenge", other)
+    with pytest.raises(ValueError, match="champion and challenger change places"):
+        pipeline.store.decide(
+            serves=letters, challenger=first, strategy="promotion", outcome="deployed", candidate=letters,
+            reason="no contest", evidence={}, actor="a test", expected=3,
+        )  # fmt: skip
+    assert len(pipeline.store.decisions()) == 3
+
+
+def test_a_decision_of_an_older_release_is_read_and_verified(pipeline: Pipeline) -> None:
+    """As they were written before there were challengers: the seal is of what stood there then."""
+    path = pipeline.state / "models" / "decisions" / "00000001.json"
+    record_, new = json.loads(path.read_text()), ("challenger", "challenger_digest", "contest", "watches", "seal")
+    old = {name: value for name, value in record_.items() if name not in new}
+    path.write_bytes(canonical({**old, "seal": sha256(canonical(old))}))
+    assert stands(pipeline) == (old["serves"], None, "deployed", 0, False)
+    decide(pipeline, "challenge", pipeline.variant(nudged))
+    assert pipeline.store.verify_chain() == []
+    path.write_bytes(path.read_bytes().replace(b"quality", b"manual_"))
+    assert "cannot be trusted" in pipeline.store.verify_chain()[0]

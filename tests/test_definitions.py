@@ -27,6 +27,11 @@ DIGITS = {
     "drift_report": {"batch_digit_predictions"},
     "service_drift_report": {"production_digit_classifier"},
 }
+MONITORING: dict[str, set[str]] = {
+    "ab_report": {"production_digit_classifier"},
+    "production_accuracy": set(),
+    "label_errors": {"raw_mnist_data"},
+}
 MODELS = ("decision_tree", "random_forest", "logistic_regression", "knn")
 BREAST_CANCER = {
     "raw_data": set(),
@@ -52,8 +57,8 @@ TABLES = {
     table: {f"{table}/{name}": {f"{table}/{each}" for each in deps} for name, deps in graph.items()}
     for table, graph in (("breast_cancer", BREAST_CANCER), ("superstore", SUPERSTORE))
 }
-MONITORING: dict[str, set[str]] = {"production_accuracy": set(), "label_errors": {"raw_mnist_data"}}
 GRAPH = {**DIGITS, **COMPETITION, **MONITORING, **TABLES["breast_cancer"], **TABLES["superstore"]}
+DRIFT = {"drift_report", "service_drift_report"}
 GROUPS = {
     "data": {"raw_mnist_data", "feedback_digits", "processed_mnist_data"},
     "model": {"digit_classifier"},
@@ -61,19 +66,20 @@ GROUPS = {
     "deployment": {"production_digit_classifier"},
     "competition": set(COMPETITION),
     "prediction": {"batch_digit_predictions", "digit_predictions"},
-    "monitoring": {"drift_report", "service_drift_report", *MONITORING},
+    "monitoring": {*DRIFT, *MONITORING},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 JOBS = {
     "training": GROUPS["data"] | GROUPS["model"] | GROUPS["evaluation"],
     "deployment": GROUPS["deployment"],
-    "make_model": DIGITS.keys() - {"batch_digit_predictions"} - GROUPS["monitoring"],
+    "make_model": DIGITS.keys() - {"batch_digit_predictions"} - DRIFT,
     "batch_inference": {"batch_digit_predictions"},
-    "night": {"batch_digit_predictions"} | GROUPS["monitoring"],
-    "full_pipeline": DIGITS.keys() - GROUPS["monitoring"],
+    "night": {"batch_digit_predictions"} | DRIFT,
+    "full_pipeline": DIGITS.keys() - DRIFT,
     "competition": set(COMPETITION),
     "accuracy_review": {"production_accuracy"},
     "label_review": {"label_errors"},
+    "contest": {"ab_report"},
     **{table: set(graph) for table, graph in TABLES.items()},
 }
 HEAVY = {
@@ -313,6 +319,7 @@ def test_every_job_can_be_launched_by_its_name(tmp_path: Path) -> None:
         "competition": ("--config-json", trees),
         "accuracy_review": (),
         "label_review": ("--config-json", json.dumps({"ops": {"label_errors": {"config": {"folds": 2}}}})),
+        "contest": (),
         "breast_cancer": (),
         "superstore": ("--partition", "embedded"),
     }

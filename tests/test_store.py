@@ -375,8 +375,8 @@ def test_a_refusal_is_recorded_and_production_serves_on(store: ModelStore) -> No
     [
         ({"reason": " "}, "needs a reason"),
         ({"actor": ""}, "needs a reason and an actor"),
-        ({"strategy": "hope"}, "unknown strategy 'hope': it is one of quality, manual, force, rollback"),
-        ({"outcome": "maybe"}, "unknown outcome 'maybe': it is one of deployed, kept"),
+        ({"strategy": "hope"}, "unknown strategy 'hope': it is one of quality, manual, force, rollback, challenge"),
+        ({"outcome": "maybe"}, "unknown outcome 'maybe': it is one of deployed, kept, challenged"),
         ({"serves": None}, "'deployed' needs the version"),
         ({"expected": 5}, "expected=5, but the newest decision is 0"),
         ({"expected": -1}, "expected=-1: it is the newest decision's number"),
@@ -457,8 +457,8 @@ def test_the_same_request_that_decides_twice_at_once_gets_its_first_decision(sto
     for request in ("another run", ""):
         with pytest.raises(LostRace, match="decision 1 was made first"):
             deploy(store, other.name, 0, request=request)
-    assert store.ledger.deployed_for("a run") == first
-    assert store.ledger.deployed_for("another run") is None
+    assert store.ledger.changed_for("a run") == first
+    assert store.ledger.changed_for("another run") is None
     assert store.verify_chain() == []
 
 
@@ -518,7 +518,7 @@ def test_a_card_changed_after_the_decision_is_not_served(store: ModelStore, memo
 def test_a_decision_of_a_newer_release_is_read(store: ModelStore, memory: MemoryBlobs) -> None:
     decision = deploy(store, add(store).name, 0)
     key = "decisions/00000001.json"
-    memory.held[key] = with_more(memory.held[key], {"challenger": "digitcnn-x"})
+    memory.held[key] = with_more(memory.held[key], {"approved_by": "a committee"})
     assert store.current() == decision
     assert store.verify_chain() == []
 

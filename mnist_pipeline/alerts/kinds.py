@@ -35,6 +35,15 @@ KINDS: dict[str, Kind] = {
     "production_refused": Kind(
         "error", "It serves on all the same. Read the evidence; roll back, train again, or lower the minimum again."
     ),
+    "challenger_withdrawn": Kind(
+        "warning", "Production serves on as before. Read the report; train again, or challenge with another version."
+    ),
+    "challenger_promoted": Kind(
+        "info", "Nothing: its predecessor runs in the shadow, as the yardstick for a rollback."
+    ),
+    "rolled_back": Kind(
+        "error", "The predecessor serves again. Read the report and find out what is wrong with the version after it."
+    ),
     "not_served": Kind(
         "error", "The service answers with the model before. Restore that version from a backup, or roll back."
     ),

@@ -12,15 +12,16 @@ from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.assets.launchpad import choice
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, record
-from mnist_pipeline.ledger import Decision, Strategy, withdrawn_by
+from mnist_pipeline.ledger import ROLLBACKS, ByHand, Decision, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.ml.gate import Comparison, Verdict
+from mnist_pipeline.ml.gate import Verdict
+from mnist_pipeline.ml.paired import Comparison
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retried
 from mnist_pipeline.storage.sealed import canonical, sha256
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
 
-ChosenStrategy: Any = choice(Strategy, "Strategy")
+ChosenStrategy: Any = choice(ByHand, "Strategy")
 
 # Every retraining ends in a decision, also one to keep production. None for two weeks means that no new data comes or
 # that it gets stuck on its way; after a month the model answers for a world that nobody has looked at since.
@@ -31,12 +32,24 @@ class DeploymentConfig(dg.Config):
     """How to decide. Only `quality` passes the gate; the others say who wanted what, and why."""
 
     strategy: ChosenStrategy = Field(
-        ChosenStrategy("quality"), description="quality: the gate decides; manual, force, rollback: you do"
+        ChosenStrategy("quality"),
+        description="quality: the gate decides; manual, force, rollback: you do; challenge, withdraw: "
+        "a version competes with production, or does no longer",
     )
-    version: str = Field("", description="manual: the version to serve; rollback: empty is the one before")
+    version: str = Field(
+        "",
+        description="manual: the version to serve; rollback: empty is the one before; challenge: empty is the newest",
+    )
     reason: str = Field("", description="why; force demands it")
     min_accuracy: float = Field(0.95, ge=0, le=1, description="test accuracy that must be exceeded")
     minimums: dict[str, float] = Field({}, description="further test metrics that must be exceeded, yours too")
+    margin: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="0: the candidate must be better than production beyond noise; 0.002: it is enough that it is "
+        "shown to be worse by less than 0.2 points, so that a model of newer data replaces the old one",
+    )
 
 
 ONCE = "what one request asks for is done once; to have it done again, launch a new run instead of re-executing one"
@@ -49,7 +62,7 @@ class DeploymentRefused(dg.DagsterError):
 @dg.asset(
     group_name="deployment",
     kinds={"python"},
-    code_version=code_version("ml/gate.py", "deciding.py", "assets/deployment.py"),
+    code_version=code_version("ml/gate.py", "ml/paired.py", "deciding.py", "assets/deployment.py"),
     automation_condition=KEPT_UP_TO_DATE,
     freshness_policy=DECIDED_LATELY,
     metadata=follows_only("model_evaluation"),  # a rollback must not be undone because code has changed
@@ -69,7 +82,7 @@ def production_digit_classifier(
         store = models.open()
         before = store.current()  # first: whoever decides after this moment wins, an earlier attempt of ours too
         case = Case.after(store, before, _request(context, config, digit_classifier, model_evaluation))
-        earlier = store.ledger.deployed_for(case.request)
+        earlier = store.ledger.changed_for(case.request)
         if earlier:
             _check_it_holds(case, config, earlier)
         decision = earlier or _decide(case, config, digit_classifier, model_evaluation, processed_mnist_data)
@@ -91,9 +104,11 @@ def _decide(case: Case, config: DeploymentConfig, candidate: str, report_key: st
         return _by_quality(case, config, candidate, report_key, data)
     try:
         choice = by_hand(case, config.strategy.value, config.version, config.reason, newest=candidate)
+        new = choice.strategy == "challenge" and choice.version == candidate  # of others there is no report at hand
+        gate = _gate(case, config, choice.version, report_key, data) if new else None
+        return record(case, choice, gate.evidence if gate else None)
     except DecisionRefused as error:
         raise DeploymentRefused(str(error)) from error
-    return record(case, choice)
 
 
 def _request(context: dg.AssetExecutionContext, config: DeploymentConfig, candidate: str, report: str) -> str:
@@ -105,43 +120,54 @@ def _request(context: dg.AssetExecutionContext, config: DeploymentConfig, candid
     run_id = context.op_execution_context.run_id
     run = context.instance.get_run_by_id(run_id)  # none where the asset is called as a function
     asked = {**config.model_dump(), "strategy": config.strategy.value}
-    if config.strategy in ("quality", "force"):  # the others do not look at what was trained last
+    if config.strategy in ("quality", "force", "challenge"):  # the others do not look at what was trained last
         asked |= {"candidate": candidate, "report": report}
     return f"{(run and run.root_run_id) or run_id}/{sha256(canonical(asked))[:16]}"
 
 
 def _check_it_holds(case: Case, config: DeploymentConfig, earlier: Decision) -> None:
     """A run that changes nothing must not look as if it had: raises DeploymentRefused where production has changed."""
-    if config.strategy != "quality" and case.serving != earlier.serves:
-        raise DeploymentRefused(
-            f"decision {earlier.number} was made by this request already, and since decision {case.expected} "
-            f"production serves {case.serving}. Nothing was decided: {ONCE}"
-        )
+    if config.strategy == "quality" or (case.serving, case.challenger) == (earlier.serves, earlier.challenger):
+        return
+    rival = f", challenged by {case.challenger}" if case.challenger else ""
+    raise DeploymentRefused(
+        f"decision {earlier.number} was made by this request already, and since decision {case.expected} "
+        f"production serves {case.serving}{rival}. Nothing was decided: {ONCE}"
+    )
 
 
 def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
-    """The gate: evidence of this model on this data, minimums exceeded, not worse than production beyond noise."""
-    from mnist_pipeline.ml.gate import check_evidence, judge
-    from mnist_pipeline.ml.metrics import scalars
-
+    """The gate: evidence of this model on this data, minimums exceeded, better than production beyond noise."""
     store = case.store
-    report = store.report(report_key)
-    check_evidence(report, store.card(candidate).digest, data.digest())
-    minimums = {"accuracy": config.min_accuracy, **config.minimums}
-    comparison, alone = _against(store, case.serving, candidate, data)
-    verdict = judge(scalars(report["test"]), minimums, comparison, alone)
+    verdict = _gate(case, config, candidate, report_key, data)
     if verdict.deploy and case.serving == candidate:
         verdict = Verdict(False, f"kept: {candidate} serves already and still passes the gate", verdict.evidence)
     elif verdict.deploy and (rollback := withdrawn_by(store.decisions(), candidate)):
-        why = f"not deployed: decision {rollback.number} rolled back from it ({rollback.reason}); only manual or force"
+        undone = "rolled back from it" if rollback.strategy in ROLLBACKS else "withdrew it"
+        why = f"not deployed: decision {rollback.number} {undone} ({rollback.reason}); only manual or force"
         verdict = Verdict(False, f"{why} can bring it back", verdict.evidence)
-    evidence = {**verdict.evidence, "report": report_key}
-    return record(case, Choice("quality", candidate, verdict.reason), evidence, deploy=verdict.deploy)
+    return record(case, Choice("quality", candidate, verdict.reason), verdict.evidence, deploy=verdict.deploy)
 
 
-def _against(store: ModelStore, serving: str | None, candidate: str, data: DigitData) -> tuple[Comparison | None, str]:
+def _gate(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Verdict:
+    """What the gate says of a version. Its evidence names the report and whom the candidate was compared with."""
+    from mnist_pipeline.ml.gate import check_evidence, judge
+    from mnist_pipeline.ml.metrics import scalars
+
+    report = case.store.report(report_key)
+    check_evidence(report, case.store.card(candidate).digest, data.digest())
+    minimums = {"accuracy": config.min_accuracy, **config.minimums}
+    comparison, alone = _against(case.store, case.serving, candidate, data, config.margin)
+    verdict = judge(scalars(report["test"]), minimums, comparison, alone)
+    about = {"report": report_key, "against": case.serving, "passed": verdict.deploy, "verdict": verdict.reason}
+    return Verdict(verdict.deploy, verdict.reason, {**verdict.evidence, **about})
+
+
+def _against(
+    store: ModelStore, serving: str | None, candidate: str, data: DigitData, margin: float
+) -> tuple[Comparison | None, str]:
     """Both models on the same test images, or why they cannot be compared."""
-    from mnist_pipeline.ml.gate import compare
+    from mnist_pipeline.ml.paired import compare
     from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
 
     if serving is None or serving == candidate:
@@ -153,7 +179,7 @@ def _against(store: ModelStore, serving: str | None, candidate: str, data: Digit
     except (CorruptVersion, UnknownVersion, WrongAnswers) as error:
         return None, f"production could not be compared, for it is damaged: {error}"
     newest = Predictor.load(store.load(candidate)).predict(data["test"].images).labels
-    return compare(data["test"].labels, newest, production), ""
+    return compare(data["test"].labels, newest, production, margin), ""
 
 
 def _shown(decision: Decision) -> dict[str, Any]:
@@ -163,6 +189,7 @@ def _shown(decision: Decision) -> dict[str, Any]:
         "strategy": decision.strategy,
         "reason": decision.reason,
         "candidate": decision.candidate,
+        "challenger": decision.challenger or "nobody",
         "actor": decision.actor,
         "evidence": dg.MetadataValue.json(decision.evidence),
     }

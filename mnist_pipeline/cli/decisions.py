@@ -1,4 +1,4 @@
-"""`mnist-pipeline deploy`, `rollback` and `decisions`: one decision by hand, and those that there are."""
+"""`mnist-pipeline deploy`, `rollback`, `challenge`, `withdraw`, `decisions`: a decision by hand, and all there are."""
 
 import sys
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import typer
 from mnist_pipeline.cli.faults import end_with
 from mnist_pipeline.cli.places import AsJson, is_prod, known_versions, opened, where
 from mnist_pipeline.cli.showing import moment, note, printable, show_json, show_table
-from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, check_version, record
+from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, check_choice, record
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.storage.blobs import StoreUnreachable
 from mnist_pipeline.store import CorruptLedger, LostRace, ModelStore
@@ -30,6 +30,18 @@ ROLLBACK_EXAMPLES = """Examples:
   mnist-pipeline rollback
 
   mnist-pipeline rollback VERSION --reason "both newer ones are bad"
+"""
+CHALLENGE_EXAMPLES = """Examples:
+
+  mnist-pipeline challenge VERSION --reason "trained with feedback"
+
+  mnist-pipeline challenge VERSION --dry-run
+"""
+WITHDRAW_EXAMPLES = """Examples:
+
+  mnist-pipeline withdraw
+
+  mnist-pipeline withdraw --reason "seen enough" --json
 """
 DECISIONS_EXAMPLES = """Examples:
 
@@ -86,6 +98,33 @@ def rollback(
     _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
+def challenge(
+    version: Annotated[str, typer.Argument(metavar="VERSION", autocompletion=known_versions)],
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    expected: Expected = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Have VERSION compete with what serves: the service asks it too, and `ab_report` tells who is better."""
+    case = _case(opened(), expected)
+    choice = by_hand(case, "challenge", version, reason.strip())
+    _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def withdraw(
+    reason: Reason = "",
+    dry_run: DryRun = False,
+    expected: Expected = None,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """End the contest: the challenger leaves, what serves serves on."""
+    case = _case(opened(), expected)
+    choice = by_hand(case, "withdraw", "", reason.strip())
+    _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
 def decisions(
     verify: Annotated[bool, typer.Option("--verify", help="Prove that no decision was changed or is missing.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many are shown.")] = 20,
@@ -104,7 +143,8 @@ def decisions(
         listed = {"decisions": [asdict(each) for each in shown], "of": len(numbers)}
         show_json({**listed, "verified": verify, "problems": problems})
     elif shown:
-        show_table(("no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason"), map(_row, shown))
+        columns = ("no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason", "challenger")
+        show_table(columns, map(_row, shown))
     elif not numbers:
         typer.echo("no decisions yet")
     end_with(problems)
@@ -131,14 +171,21 @@ def _case(store: ModelStore, expected: int | None) -> Case:
 
 def _decide(case: Case, choice: Choice, *, dry_run: bool, yes: bool, as_json: bool) -> None:
     if dry_run:
-        check_version(case.store, choice.version)
-        would = {"number": case.expected + 1, "serves": choice.version, "strategy": choice.strategy}
+        check_choice(case, choice)
+        would = {"number": case.expected + 1, **_roles(case, choice), "strategy": choice.strategy}
         shown = {**would, "reason": choice.reason, "served_before": case.serving, "dry_run": True}
         return show_json(shown) if as_json else _say(shown, "would be made; nothing was recorded")
     _confirm(case, choice, yes)
     decision = _recorded(case, choice)
     shown = {**asdict(decision), "served_before": case.serving, "dry_run": False}
     return show_json(shown) if as_json else _say(shown, "was made")
+
+
+def _roles(case: Case, choice: Choice) -> dict[str, str | None]:
+    """Who would serve, and who would compete."""
+    if choice.strategy in ("challenge", "withdraw"):
+        return {"serves": case.serving, "challenger": choice.version if choice.strategy == "challenge" else None}
+    return {"serves": choice.version, "challenger": None}
 
 
 def _recorded(case: Case, choice: Choice) -> Decision:
@@ -156,7 +203,8 @@ def _confirm(case: Case, choice: Choice, yes: bool) -> None:
     if not sys.stdin.isatty():
         raise DecisionRefused(f"this is {where()}, and there is nobody to ask: say --yes if it is meant")
     note(f"{where()} serves {case.serving or 'nothing'}")
-    if not _said_yes(f"{choice.strategy}: serve {choice.version} from now on?"):
+    meant = {"challenge": f"have {choice.version} compete", "withdraw": f"have {choice.version} compete no longer"}
+    if not _said_yes(f"{choice.strategy}: {meant.get(choice.strategy, f'serve {choice.version} from now on')}?"):
         raise DecisionRefused("not confirmed: nothing was recorded")
 
 
@@ -171,6 +219,8 @@ def _said_yes(question: str) -> bool:
 def _say(shown: dict[str, Any], state: str) -> None:
     typer.echo(f"decision {shown['number']} {state}: {shown['strategy']}, {printable(shown['reason'])}")
     typer.echo(f"serves {shown['serves']}, before {shown['served_before'] or 'nothing'}")
+    if shown["challenger"]:
+        typer.echo(f"challenger {shown['challenger']}")
     note(f"in {where()}")
 
 
@@ -184,4 +234,5 @@ def _readable(store: ModelStore, numbers: list[int], problems: list[str]) -> Ite
 
 def _row(each: Decision) -> tuple[str, ...]:
     serves = each.serves or "nothing"
-    return str(each.number), moment(each.time), each.outcome, each.strategy, serves, each.actor, each.reason
+    rival = each.challenger or ""
+    return str(each.number), moment(each.time), each.outcome, each.strategy, serves, each.actor, each.reason, rival

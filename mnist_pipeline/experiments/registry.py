@@ -116,11 +116,14 @@ class Mirror:
 
 
 def roles(decisions: list[Decision]) -> Mapping[str, str]:
-    """Alias -> version. challenger: the newest candidate since the last deployment that does not serve."""
+    """Alias -> version. challenger: who competes by the ledger; else the newest candidate that was not taken since."""
     serves = decisions[-1].serves if decisions else None
     found = {"champion": serves, "previous": served_before(decisions)}
     for decision in reversed(decisions):
-        if decision.outcome == "deployed":
+        if decision.challenger:
+            found["challenger"] = decision.challenger
+            break
+        if decision.outcome != "kept":
             break
         if decision.candidate != serves:
             found["challenger"] = decision.candidate

@@ -1,6 +1,7 @@
 """Whether a candidate deserves production: the numbers it must reach, and a paired test against what serves now.
 
-Fails closed: a number that is missing or not finite refuses the candidate. Recording the decision is the store's.
+Fails closed: a number that is missing or not finite refuses the candidate, and a difference within noise leaves the
+champion in place. The paired test is in `paired`; recording the decision is the store's.
 """
 
 from __future__ import annotations
@@ -8,44 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
-
-ALPHA = 0.05
+from mnist_pipeline.ml.paired import Comparison
 
 
 class WrongEvidence(ValueError):
     """The report that was handed in is of another model or of other data."""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models on the same images: how often only one of them was right, and what chance would make of it.
-
-    p_worse: one-sided p of McNemar's exact test (1947) that the candidate is worse; small means it is.
-    """
-
-    candidate_only: int
-    production_only: int
-    images: int
-    p_worse: float
-
-    @property
-    def worse(self) -> bool:
-        """Whether the candidate is worse beyond noise, at the 5 % level."""
-        return self.p_worse < ALPHA
-
-    def sentence(self) -> str:
-        """What a manager can read."""
-        gap = (self.candidate_only - self.production_only) / self.images
-        verdict = "worse than production beyond noise" if self.worse else "not worse than production beyond noise"
-        return (
-            f"{verdict}: {gap:+.2%} on the same {self.images:,} images "
-            f"(only the candidate right on {self.candidate_only}, only production on {self.production_only}, "
-            f"p = {self.p_worse:.3f})"
-        )
 
 
 @dataclass(frozen=True)
@@ -55,17 +25,6 @@ class Verdict:
     deploy: bool
     reason: str
     evidence: dict[str, Any]
-
-
-def compare(truth: np.ndarray, candidate: np.ndarray, production: np.ndarray) -> Comparison:
-    """Labels given by both models to the same images -> the paired comparison."""
-    from scipy.stats import binomtest
-
-    candidate_right, production_right = candidate == truth, production == truth
-    better = int((candidate_right & ~production_right).sum())
-    worse = int((production_right & ~candidate_right).sum())
-    p_worse = binomtest(worse, better + worse, alternative="greater").pvalue if better + worse else 1.0
-    return Comparison(better, worse, len(truth), float(p_worse))
 
 
 def check_evidence(report: Mapping[str, Any], model_digest: str, data_digest: str) -> None:
@@ -84,15 +43,18 @@ def judge(
     comparison: Comparison | None,
     alone: str = "nothing was in production",
 ) -> Verdict:
-    """Every minimum must be exceeded on the test part, and production must not be better.
+    """Every minimum must be exceeded on the test part, and the candidate must pass the comparison with production.
 
-    alone: why there is nothing to compare with, where comparison is None.
+    alone: why there is nothing to compare with, where comparison is None. Reasons begin with "not deployed:" where the
+    candidate is not good enough, and with "kept:" where it is only not shown to be better.
     """
     evidence: dict[str, Any] = {"minimums": dict(minimums), "metrics": dict(metrics)}
     if comparison is not None:
-        evidence["comparison"] = {**asdict(comparison), "sentence": comparison.sentence()}
+        evidence["comparison"] = {**asdict(comparison), "passes": comparison.passes, "sentence": comparison.sentence()}
     faults = [fault for name, least in minimums.items() if (fault := _fault(metrics.get(name), name, least))]
-    if comparison is not None and comparison.worse:
+    if comparison is not None and not comparison.passes:
+        if not faults and not comparison.worse:
+            return Verdict(False, f"kept: {comparison.sentence()}", evidence)
         faults.append(comparison.sentence())
     if faults:
         return Verdict(False, "not deployed: " + "; ".join(faults), evidence)

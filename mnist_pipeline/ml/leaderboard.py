@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from mnist_pipeline.ml.gate import compare
 from mnist_pipeline.ml.metrics import wilson_interval
+from mnist_pipeline.ml.paired import compare
 from mnist_pipeline.ml.predictor import BATCH, Predictor
 
 ALPHA = 0.05

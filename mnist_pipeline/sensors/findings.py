@@ -17,8 +17,18 @@ MATTER = {
     *(Type.STEP_FAILURE, Type.RUN_FAILURE, Type.RUN_CANCELED, Type.RUN_CANCELING),
     *(Type.ASSET_CHECK_EVALUATION, Type.ASSET_MATERIALIZATION),
 }
-TELLING = ("raw_mnist_data", "production_digit_classifier", "batch_digit_predictions")  # whose metadata we read
-REFUSED = "not deployed:"  # how the gate's reason begins; "kept:" is a model that serves already, and passes
+TELLING = (
+    "raw_mnist_data",
+    "production_digit_classifier",
+    "batch_digit_predictions",
+    "ab_report",
+)  # whose metadata we read
+REFUSED = "not deployed:"  # how the gate's reason begins; "kept:" is a model that serves already, or is no better
+ENDED = {  # a contest, by strategy: kind and title
+    "withdraw": ("challenger_withdrawn", "Challenger withdrawn"),
+    "promotion": ("challenger_promoted", "Challenger promoted"),
+    "automatic_rollback": ("rolled_back", "Rolled back to its predecessor"),
+}
 FINISHED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 PAGE = 1_000
 ON_REQUEST = ("Sending run termination request.", "This run has been marked as canceled from outside")
@@ -234,6 +244,10 @@ def _told_by(run: dg.DagsterRun, made: dg.AssetMaterialization, about: Mapping[s
         kind = "production_refused" if serves else "model_refused"
         title = f"{'In production, and refused by the gate' if serves else 'Not deployed'}: {values.get('candidate')}"
         yield alert(key, kind, title, str(values.get("reason")), asset=asset, **about)
+    if asset == "ab_report" and values.get("strategy") in ENDED:
+        kind, title = ENDED[str(values["strategy"])]
+        who = values.get("champion" if kind == "rolled_back" else "challenger")
+        yield alert(key, kind, f"{title}: {who}", str(values.get("sentence")), asset=asset, **about)
     if asset == "raw_mnist_data" and values.get("fallback") is True:
         why = f"MNIST could not be had; trained on {values.get('images')} images: {values.get('source')}"
         yield alert(key, "fallback_data", "Embedded digits instead of MNIST", why, asset=asset, **about)

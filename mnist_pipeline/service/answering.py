@@ -73,8 +73,9 @@ class Answering:
             look = await self._drawn(asked, by.preparation)
         answer = Answer(by, look, await self.batcher.probabilities(by.predictor, look.images))
         self._note(answer, door, request_id)
-        if standing.challenger and self.share == 0 and by.role == "champion":
-            self._shadow(standing.challenger, answer, door, request_id)
+        rival = standing.challenger
+        if rival and (self.share == 0 or rival.shadow_only) and by.role == "champion":
+            self._shadow(rival, answer, door, request_id)
         return answer
 
     async def read(self, body: bytes, reading: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
@@ -113,9 +114,8 @@ class Answering:
 
     def _chosen(self, standing: Standing, key: str) -> Serving:
         champion = champion_of(standing)
-        if standing.challenger and self.share and is_challengers(key, self.share):
-            return standing.challenger
-        return champion
+        rival = standing.challenger
+        return rival if rival and not rival.shadow_only and is_challengers(key, self.share) else champion
 
     def _note(self, answer: Answer, door: str, request_id: str) -> None:
         by = answer.by

@@ -35,12 +35,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Serving:
-    """A verified model that answers. role: champion or challenger; decision: the number that holds now."""
+    """A verified model that answers. role: champion or challenger; decision: the number that holds now.
+
+    digest: of the card that was decided on, "" where MNIST_CHALLENGER named it. shadow_only: the predecessor of a
+    promoted champion, which is there to compare with, and answers nobody whatever the share.
+    """
 
     role: str
     card: Card
     predictor: Predictor
     decision: int
+    digest: str = ""
+    shadow_only: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -80,7 +86,7 @@ class Unlike(ValueError):
 class Roster:
     """Looks after `standing`, which anyone may read at any time.
 
-    challenger: a version; "" for none. alerter: where it is told when a model is refused.
+    challenger: a version; "" for the one that the ledger names. alerter: where it is told when a model is refused.
     """
 
     def __init__(self, store: ModelStore, alerter: Alerter, challenger: str = "", look_s: float = LOOK_S) -> None:
@@ -109,7 +115,7 @@ class Roster:
         try:
             if self._is_something_new():
                 self._follow()
-            self._load_challenger()
+            self._follow_challenger()
             self._note_reached(None)
         except StoreUnavailable as error:
             self._note_reached(error)
@@ -176,6 +182,8 @@ class Roster:
         rival = self.standing.challenger
         if rival and (rival.card.name == champion.card.name or rival.names != champion.names):
             rival = None  # it has won, or cannot compete any more
+        if rival and not self._named and _wanted(decision) != (rival.card.name, rival.digest, rival.shadow_only):
+            rival = None  # the contest has ended, or another has begun
         self.standing = replace(
             self.standing,
             champion=champion,
@@ -191,8 +199,11 @@ class Roster:
             self._tell(refused, f"decision {number}")
         self.standing = replace(self.standing, refused=refused)
 
-    def _load_challenger(self) -> None:
-        standing, name = self.standing, self._named
+    def _follow_challenger(self) -> None:
+        """MNIST_CHALLENGER's, or the ledger's; the champion is never kept waiting or taken along by it."""
+        standing, name = self.standing, self._rival()
+        if standing.refused_challenger and standing.refused_challenger.version != name:
+            standing = self.standing = replace(standing, refused_challenger=None)
         waits = standing.refused_challenger and time.monotonic() < self._challenger_again
         if not name or standing.challenger or waits or not standing.champion or standing.champion.card.name == name:
             return
@@ -209,13 +220,22 @@ class Roster:
             return
         self.standing = replace(standing, challenger=challenger, refused_challenger=None)
 
+    def _rival(self) -> str:
+        decision = self.standing.decision
+        return self._named or (decision.challenger if decision else None) or ""
+
     def _challenger(self, name: str, champion: Serving) -> Serving:
         """Raises Unlike and others."""
-        card = self._store.card(name)
-        predictor = _able(card, self._store.load(name))
+        decision = self.standing.decision
+        if self._named or decision is None:
+            card, files, digest, shadow_only = self._store.card(name), self._store.load(name), "", False
+        else:
+            card, files = self._store.load_challenger(decision)
+            _, digest, shadow_only = _wanted(decision)
+        predictor = _able(card, files)
         if card.class_names != champion.names:
             raise Unlike(f"it knows other classes than {champion.card.name}, so they cannot compete")
-        return Serving("challenger", card, predictor, champion.decision)
+        return Serving("challenger", card, predictor, champion.decision, digest, shadow_only)
 
     def _note_reached(self, error: StoreUnavailable | None) -> None:
         if error and self.reached:
@@ -238,6 +258,11 @@ def _reason(error: Exception) -> str:
         return str(error)
     log.error("the model cannot be loaded", exc_info=error)
     return f"it cannot be loaded ({type(error).__name__}); the service's log says more"
+
+
+def _wanted(decision: Decision) -> tuple[str, str, bool]:
+    """Of the challenger: version, digest of its card, and whether it stays in the shadow, whatever the share."""
+    return decision.challenger or "", decision.challenger_digest, decision.watches
 
 
 def _same_model(held: Decision, newest: Decision) -> bool:

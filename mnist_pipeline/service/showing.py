@@ -10,6 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mnist_pipeline.ledger import Decision
 from mnist_pipeline.service.answering import no_model
 from mnist_pipeline.service.errors import json_response
 from mnist_pipeline.service.guard import Endpoint
@@ -35,7 +36,7 @@ def model_with(roster: Roster) -> Endpoint:
         return json_response(
             {
                 "champion": {**_shown(standing.champion), **decided},
-                "challenger": standing.challenger and _shown(standing.challenger),
+                "challenger": standing.challenger and _competing(standing.challenger, decision),
                 "refused": standing.refused,
                 "refused_challenger": standing.refused_challenger,
                 "class_names": standing.champion.names,
@@ -44,6 +45,12 @@ def model_with(roster: Roster) -> Endpoint:
         )
 
     return model
+
+
+def _competing(rival: Serving, decision: Decision) -> dict[str, Any]:
+    """With the decision since which it competes; 0 where MNIST_CHALLENGER has named it."""
+    since = decision.contest if rival.digest else 0
+    return {**_shown(rival), "since_decision": since, "shadow_only": rival.shadow_only}
 
 
 def _shown(serving: Serving) -> dict[str, Any]:

@@ -155,12 +155,20 @@ def test_a_model_that_is_worse_beyond_noise_is_refused(pipeline: Pipeline) -> No
     assert decision.evidence["comparison"]["production_only"] > decision.evidence["comparison"]["candidate_only"]
 
 
-def test_a_model_that_is_not_worse_is_deployed(pipeline: Pipeline) -> None:
+def test_a_model_that_is_no_better_leaves_the_champion_in_place(pipeline: Pipeline) -> None:
     serving, other = pipeline.value("digit_classifier"), pipeline.variant(nudge(0.1))
     decision = decide_on(pipeline, other, evaluated(pipeline, other))
+    assert (decision.outcome, decision.serves, decision.candidate) == ("kept", serving, other)
+    assert decision.reason.startswith("kept: no better than production beyond noise, so production stays: +0.00% on")
+    assert decision.evidence["comparison"]["p_better"] == 1.0
+
+
+def test_with_a_margin_a_model_that_is_not_worse_is_deployed(pipeline: Pipeline) -> None:
+    serving, other = pipeline.value("digit_classifier"), pipeline.variant(nudge(0.1))
+    decision = decide_on(pipeline, other, evaluated(pipeline, other), margin=0.05)
     assert (decision.outcome, decision.serves) == ("deployed", other)
-    assert decision.evidence["comparison"]["images"] == 360
-    assert "not worse than production beyond noise: +0.00% on the same 360 images" in decision.reason
+    assert (decision.evidence["comparison"]["images"], decision.evidence["comparison"]["margin"]) == (360, 0.05)
+    assert "not worse than production by 5.00% or more, and that was enough: +0.00% on the same" in decision.reason
     assert pipeline.store.decisions()[0].serves == serving
 
 
@@ -266,12 +274,12 @@ def test_what_was_rolled_back_from_comes_back_only_by_hand(pipeline: Pipeline) -
     decide(pipeline, strategy="manual", version=second)
     decide(pipeline, strategy="manual", version=first)
     assert decide(pipeline, strategy="rollback").serves == second
-    kept = decide(pipeline)
+    kept = decide(pipeline, margin=0.05)
     assert (kept.outcome, kept.serves, kept.candidate) == ("kept", second, first)
     assert "decision 4 rolled back from it" in kept.reason
     assert decide(pipeline, strategy="manual", version=first).serves == first
     decide(pipeline, strategy="manual", version=second)
-    assert decide(pipeline).serves == first
+    assert decide(pipeline, margin=0.05).serves == first
 
 
 def test_rollback_can_name_its_version(pipeline: Pipeline) -> None:

@@ -22,7 +22,8 @@ from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
 from mnist_pipeline.observed import of_night
 from mnist_pipeline.production import load_production
 from mnist_pipeline.sensors.findings import alerts_of, events_of
-from mnist_pipeline.service.prediction_log import Predicted, PredictionLog
+from mnist_pipeline.service.prediction_log import PredictionLog
+from mnist_pipeline.service.rows import Parts, Predicted
 from mnist_pipeline.storage.shelves import DiskShelf
 
 LATER = "2026-01-06"
@@ -168,7 +169,7 @@ def test_a_report_that_fails_leaves_the_night_predicted(pipeline: Pipeline) -> N
 def served(pipeline: Pipeline, images: np.ndarray, role: str = "champion", door: str = "predict") -> str:
     """Answers of today, as the service logs them; returns the day."""
     production, now = load_production(pipeline.store), datetime.now(timezone.utc)
-    log = PredictionLog(DiskShelf(pipeline.state / "prediction_log"))
+    log = PredictionLog(Parts(DiskShelf(pipeline.state / "prediction_log")))
     shares = production.predictor.predict(images).probabilities
     names = production.card.class_names
     log.add(Predicted(now.timestamp(), "r", door, role, production.card.name, 1, names, images, shares))

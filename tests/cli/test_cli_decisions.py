@@ -198,7 +198,7 @@ def test_decisions_are_listed_the_newest_first(pipeline: Pipeline) -> None:
     first, other = pipeline.value("digit_classifier"), pipeline.variant(nudged(0.1))
     told(pipeline, "deploy", other, "--reason", "demo")
     head, *listed = rows(told(pipeline, "decisions"))
-    assert head == ["no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason"]
+    assert head == ["no", "when (UTC)", "outcome", "strategy", "serves", "by", "reason", "challenger"]
     assert [row[0] for row in listed] == ["2", "1"]
     assert [*listed[0][2:5], listed[0][6]] == ["deployed", "manual", other, "demo"]
     said = document(pipeline, "decisions")
@@ -248,3 +248,22 @@ def test_a_store_that_cannot_be_read_is_told(fresh: Pipeline) -> None:
     result = told(fresh, "decisions")
     assert (result.exit_code, result.stdout) == (8, "")
     assert result.stderr.startswith("error: cannot ")
+
+
+# --- challengers ---
+
+
+def test_a_challenge_and_its_end_are_one_decision_each(pipeline: Pipeline) -> None:
+    first, other = pipeline.value("digit_classifier"), pipeline.variant(nudged(0.1))
+    would = document(pipeline, "challenge", other, "--dry-run")
+    assert (would["serves"], would["challenger"], would["dry_run"]) == (first, other, True)
+    said = told(pipeline, "challenge", other, "--reason", "newer").stdout
+    assert said == f"decision 2 was made: challenge, newer\nserves {first}, before {first}\nchallenger {other}\n"
+    assert other in rows(told(pipeline, "decisions"))[1]
+    assert told(pipeline, "challenge", other).exit_code == 5
+    assert told(pipeline, "withdraw", "--expected", "1").exit_code == 6
+    ended = document(pipeline, "withdraw")
+    assert (ended["serves"], ended["challenger"], ended["candidate"]) == (first, None, other)
+    assert told(pipeline, "withdraw").exit_code == 5
+    assert told(pipeline, "decisions", "--verify").exit_code == 0
+    assert count(pipeline) == 3

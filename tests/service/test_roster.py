@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pipelines import Pipeline, flip_a_bit
@@ -16,6 +17,7 @@ from starlette.testclient import TestClient
 
 from mnist_pipeline.alerts.doors import AlertsUndelivered
 from mnist_pipeline.alerts.kinds import Alert
+from mnist_pipeline.deciding import Case, Choice, by_hand, record
 from mnist_pipeline.service import roster, telling
 from mnist_pipeline.service.roster import Roster
 
@@ -301,3 +303,70 @@ def test_a_slack_that_hangs_delays_no_decision(pipeline: Pipeline, other: str) -
         deploy(pipeline.store, first, past=2)
         wait("the next decision", lambda: says(client, first, 3), 5, every=0.05)
         door.let.set()
+
+
+# --- the challenger of the ledger ---
+
+
+def contest(pipeline: Pipeline, strategy: Any, version: str = "") -> None:
+    case = Case.after(pipeline.store, pipeline.store.current())
+    choice = Choice(strategy, version, "a test") if strategy == "promotion" else by_hand(case, strategy, version)
+    record(case, choice)
+
+
+def rival(client: TestClient) -> Any:
+    return client.get("/model").json()["challenger"]
+
+
+def test_the_challenger_of_the_ledger_is_followed_without_a_restart(pipeline: Pipeline, other: str) -> None:
+    first = str(pipeline.store.production())
+    with served(pipeline.state, log=False, share=1.0) as client:
+        assert rival(client) is None
+        contest(pipeline, "challenge", other)
+        wait("the challenger", lambda: rival(client), 2, every=0.05)
+        assert (rival(client)["version"], rival(client)["since_decision"]) == (other, 2)
+        assert says(client, other, 2)  # with a share of 1 it answers everybody
+        contest(pipeline, "promotion", other)
+        wait("the predecessor", lambda: (rival(client) or {}).get("version") == first, 2, every=0.05)
+        assert rival(client)["shadow_only"] is True
+        assert says(client, other, 3)  # a predecessor answers nobody, whatever the share
+        contest(pipeline, "withdraw")
+        wait("nobody", lambda: rival(client) is None, 2, every=0.05)
+
+
+def test_a_challenger_named_in_the_environment_wins_over_the_ledgers(pipeline: Pipeline, other: str) -> None:
+    third = pipeline.variant(lambda network: network.classifier.bias.add_(0.3))
+    contest(pipeline, "challenge", other)
+    with served(pipeline.state, log=False, challenger=third) as client:
+        assert (rival(client)["version"], rival(client)["since_decision"]) == (third, 0)
+
+
+def test_a_damaged_challenger_takes_no_champion_along_and_the_next_one_does_not_wait(
+    pipeline: Pipeline, other: str
+) -> None:
+    first, third = str(pipeline.store.production()), pipeline.variant(lambda network: network.classifier.bias.add_(0.3))
+    contest(pipeline, "challenge", other)
+    flip_a_bit(pipeline.state / "models" / "versions" / other / "model.onnx")
+    looked = Roster(pipeline.store, Told())
+    looked.look()
+    assert looked.standing.champion
+    assert looked.standing.champion.card.name == first
+    assert looked.standing.refused_challenger
+    contest(pipeline, "challenge", third)
+    looked.look()
+    assert looked.standing.refused_challenger is None
+    assert looked.standing.challenger
+    assert looked.standing.challenger.card.name == third
+
+
+def test_a_challenger_whose_card_was_changed_since_the_decision_is_refused(pipeline: Pipeline, other: str) -> None:
+    contest(pipeline, "challenge", other)
+    card = pipeline.state / "models" / "versions" / other / "card.json"
+    card.write_bytes(
+        (pipeline.state / "models" / "versions" / str(pipeline.store.production()) / "card.json").read_bytes()
+    )
+    looked = Roster(pipeline.store, Told())
+    looked.look()
+    assert looked.standing.challenger is None
+    assert looked.standing.refused_challenger
+    assert other in pipeline.store.verify_chain()[0]

@@ -10,8 +10,8 @@ import numpy as np
 
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import LabeledImages
-from mnist_pipeline.ml.gate import compare
 from mnist_pipeline.ml.learning import learn
+from mnist_pipeline.ml.paired import compare
 from mnist_pipeline.ml.training import Epoch, TrainingDiverged
 from mnist_pipeline.ml.tuning.problems import Abandoned, Advantage, Scored
 from mnist_pipeline.ml.tuning.spaces import Choices, Floats, Integers, Space
