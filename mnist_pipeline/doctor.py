@@ -254,7 +254,7 @@ def _switches(patient: Patient) -> str:
     stopped: set[str] = set()
     for state in filter(_is_of_this_code, patient.instance.all_instigator_state()):
         (running if state.is_running else stopped).add(state.instigator_name)
-    off = sorted(name for name, on in default.items() if name not in running and (name in stopped or not on))
+    off = sorted(name for name, on in default.items() if on and name in stopped and name not in running)
     if off:
         raise Ailing(f"switched off: {', '.join(off)}; switch them on under Automation in the UI")
     return f"{len(default)} schedules and sensors are on"

@@ -160,7 +160,7 @@ def test_code_versions_differ_between_assets_of_other_code(env: dict[str, str]) 
         assert len({versions[name] for name in TABLES[table]}) == len(TABLES[table])
     versions = {name: versions[name] for name in DIGITS}
     predictions = {versions.pop("batch_digit_predictions"), versions.pop("digit_predictions")}
-    reports = {versions.pop(name) for name in GROUPS["monitoring"]}
+    reports = {versions.pop(name) for name in DRIFT}
     assert len(reports) == 1
     assert len(predictions) == 1  # one front door and one predictor
     assert len(set(versions.values())) == len(versions)
@@ -168,7 +168,7 @@ def test_code_versions_differ_between_assets_of_other_code(env: dict[str, str]) 
 
 def test_the_batch_has_nights_and_superstore_datasets(env: dict[str, str]) -> None:
     partitioned = {name for name, spec in specs(env).items() if spec.partitions_def}
-    nightly = {"batch_digit_predictions", *GROUPS["monitoring"]}
+    nightly = {"batch_digit_predictions", *DRIFT}
     assert partitioned == {*nightly, *TABLES["superstore"]} - {"superstore/dataset_comparison"}
     nights = specs(env)["batch_digit_predictions"].partitions_def
     assert isinstance(nights, dg.DailyPartitionsDefinition)

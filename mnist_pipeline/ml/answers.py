@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from mnist_pipeline.ml.conformal import alternatives
-
 
 def answer_of(probabilities: Sequence[float] | None, names: Sequence[str]) -> dict[str, Any]:
     """Label, its probability, and the probability of each class; all None where there is no digit on the image."""
@@ -23,3 +21,8 @@ def with_set(answer: dict[str, Any], possible: list[str] | None, *, abstain: boo
     if abstain and possible and len(possible) > 1:
         answer = {**answer, "label": None, "reason": f"{alternatives(possible)}: not sure enough to say which"}
     return {**answer, "set": possible}
+
+
+def alternatives(names: Sequence[str]) -> str:
+    """ "4 or 9", "1, 4 or 9"."""
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

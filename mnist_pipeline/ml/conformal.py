@@ -104,8 +104,3 @@ def sets_of(files: Mapping[str, bytes]) -> PredictionSets | NoSets:
     if method != METHOD or said.keys() != PredictionSets.__dataclass_fields__.keys() or not 0 <= said["threshold"] <= 1:
         raise ValueError(f"{CONFORMAL} does not say which sets to give: {files[CONFORMAL][:200]!r}")
     return PredictionSets(**said)
-
-
-def alternatives(names: Sequence[str]) -> str:
-    """ "4 or 9", "1, 4 or 9"."""
-    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -179,7 +179,7 @@ def test_a_night_is_one_run_with_its_counts_and_the_model_that_answered(
     assert data.tags["night"] == NIGHT
     assert data.tags["predicted_by_model_version"] == pipeline.store.production()
     assert data.tags["predicted_by_decision"] == "1"
-    numbers = {"night_files": 2.0, "night_predictions": 8.0, "night_quarantined": 1.0}
+    numbers = {"night_files": 2.0, "night_predictions": 8.0, "night_quarantined": 1.0, "night_uncertain": 0.0}
     shares = {f"night_share_{label}": count / 8 for label, count in made["labels"].items()}
     assert data.metrics == {**numbers, **shares, "night_mean_confidence": pytest.approx(made["mean_confidence"])}
     assert made["mlflow_run"].startswith("http://127.0.0.1:5000/#/experiments")
@@ -199,7 +199,8 @@ def test_an_empty_night_is_recorded_too(place: Place) -> None:
     with place.tracker() as tracker:
         records.predicted(tracker, NIGHT, 0, Tally(), {})
     place.send()
-    assert place.run().data.metrics == {"night_files": 0.0, "night_predictions": 0.0, "night_quarantined": 0.0}
+    kinds = ("files", "predictions", "quarantined", "uncertain")
+    assert place.run().data.metrics == {f"night_{kind}": 0.0 for kind in kinds}
 
 
 def test_two_machines_at_once_agree_on_one_mlflow_run(place: Place) -> None:

@@ -20,6 +20,7 @@ from mnist_pipeline.ml.conformal import CONFORMAL, conform, sets_of
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import Predictor, WrongAnswers, softmax
+from mnist_pipeline.ml.reference import REFERENCE
 from mnist_pipeline.ml.training import Trained
 
 TOLERANCE = 1e-4
@@ -79,7 +80,7 @@ def test_the_files_are_the_same_when_they_are_put_together_again(
 ) -> None:
     own, files = fitted
     assert version_files(own, digits["validation"]) == files
-    assert set(files) == {"weights.safetensors", "model.onnx", "golden.safetensors", CONFORMAL}
+    assert set(files) == {"weights.safetensors", "model.onnx", "golden.safetensors", CONFORMAL, REFERENCE}
 
 
 def test_a_network_comes_back_from_its_weights_bit_for_bit(trained: Trained, version, digits: DigitData) -> None:

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, ClassifierMixin
 
+from mnist_pipeline.ml.answers import alternatives
 from mnist_pipeline.ml.conformal import (
     CONFORMAL,
     NO_SETS,
     PredictionSets,
-    alternatives,
     conform,
     sets_of,
 )
