@@ -9,7 +9,7 @@ import numpy as np
 from benchmarks.common import Row, mnist, seconds, spread
 from mnist_pipeline.inbox.mailbox import Inbox
 from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
-from mnist_pipeline.ml.artifacts import pack
+from mnist_pipeline.ml.artifacts import version_files
 from mnist_pipeline.ml.config import configure
 from mnist_pipeline.ml.predictor import BATCH, ONNX, Predictor
 from mnist_pipeline.ml.training import train
@@ -39,7 +39,8 @@ def night(folder: Path, scorer: Scorer) -> None:
 def run() -> list[Row]:
     """Two rows."""
     data = mnist()
-    files = pack(train(data["validation"], data["test"], 10, configure("fast", epochs=1)).network, data["test"].images)
+    trained = train(data["validation"], data["test"], 10, configure("fast", epochs=1))
+    files = version_files(trained, data["test"])
     scorer = Scorer(Predictor.load(files), data.origin.class_names, "ink", "bench", 1)
     images = np.concatenate([data["test"].images] * (ARRAY_IMAGES // 10_000))
     with tempfile.TemporaryDirectory() as arrays, tempfile.TemporaryDirectory() as pictures:
