@@ -10,7 +10,8 @@ from mnist_pipeline.ml.digits import SIDE
 PIXELS = ("ink", "contrast", "sharpness", "slant")
 """ink: mean of the pixels, 0 to 255, as in the service's log; contrast: their standard deviation; sharpness: mean
 difference of neighbours beside each other; slant: by how many pixels ink leans to the left for each row down."""
-ROWS = 64  # at a time: in the processor's cache, and too few for BLAS to begin threads, which ONNX Runtime's would wait for
+ROWS = 64
+"""At a time: in the processor's cache, and too few for BLAS to begin threads, which ONNX Runtime's would wait for."""
 
 
 def pixel_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
