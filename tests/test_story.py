@@ -1,0 +1,140 @@
+"""The whole story of a model in production, over a real service: it competes, is watched, learns from people, goes back.
+
+Each part is tested by itself elsewhere; here one state folder goes through all of them, in the order in which a team
+would meet them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from commands import document, told
+from digit_files import png
+from pipelines import BARELY, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata, verdicts
+from processes import wait
+from served import RAW, service_at
+
+from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE
+from mnist_pipeline.ml.corruptions import corrupted
+from mnist_pipeline.ml.digits import LabeledImages
+
+pytestmark = pytest.mark.slow
+AGAIN = ("digit_classifier", "model_evaluation", "production_digit_classifier")
+LEARNING_AGAIN = ("feedback_digits", "processed_mnist_data", "digit_classifier", "model_evaluation")
+HARDLY = {**TINY, "epochs": 1, "min_steps": 0}
+JSON = {"Content-Type": "application/json"}
+
+
+class People:
+    """Who ask the service, and say so where it was wrong."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def ask(self, images: np.ndarray) -> list[dict[str, Any]]:
+        return [json.loads(self._post("/predict", image.tobytes(), RAW)) for image in images]
+
+    def correct(self, data: LabeledImages, answers: list[dict[str, Any]]) -> int:
+        """How many were wrong."""
+        wrong = [
+            (image, str(label), answer["request_id"])
+            for image, label, answer in zip(data.images, data.labels, answers, strict=True)
+            if answer["label"] != str(label)
+        ]
+        for image, label, request in wrong:
+            said = {"image": base64.b64encode(png(image)).decode(), "label": label, "request_id": request}
+            self._post("/feedback", json.dumps(said).encode(), JSON)
+        return len(wrong)
+
+    def wait_for(self, role: str, version: str | None) -> dict[str, Any]:
+        """Until that version has that role."""
+
+        def has() -> dict[str, Any] | None:
+            with urlopen(f"{self.url}/model") as answer:
+                model: dict[str, Any] = json.load(answer)
+            return model if ((model[role] or {}).get("version")) == version else None
+
+        found: dict[str, Any] = wait(f"{version} as {role}", has, 5, every=0.05)
+        return found
+
+    def _post(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
+        with urlopen(Request(self.url + path, body, headers)) as answer:
+            data: bytes = answer.read()
+        return data
+
+
+def test_the_whole_story(tmp_path: Path) -> None:
+    story = Pipeline(tmp_path / "state", MNIST_FEEDBACK="train")
+
+    # a first model is trained and deployed, for nothing serves yet
+    story.run(*UP_TO_DEPLOYMENT, digit_classifier=BARELY, production_digit_classifier={"min_accuracy": 0.3})
+    first = str(story.store.production())
+
+    # a worse one is refused
+    refused = metadata(
+        story.run(*AGAIN, digit_classifier=HARDLY, production_digit_classifier={"min_accuracy": 0.05}), AGAIN[-1]
+    )
+    assert refused["serves_now"] == first
+    assert refused["reason"].startswith("not deployed: worse than production beyond noise")
+
+    # a better one becomes the challenger, answers in the shadow, and is promoted by what people say
+    story.run(*AGAIN, digit_classifier=TINY, production_digit_classifier={"strategy": "challenge"})
+    better, test = story.value("digit_classifier"), story.digits()["test"]
+    with service_at(story.state, tmp_path / "service.log") as url:
+        people = People(url)
+        people.wait_for("champion", first)
+        people.wait_for("challenger", better)
+        answers = people.ask(test.images)
+        assert {answer["served_by"] for answer in answers} == {"champion"}
+        assert people.correct(test, answers) > 10
+        wait("the shadow", lambda: logged(story, "shadow") == len(test.images), 20, every=0.2)
+        promoted = metadata(story.run("ab_report"), "ab_report")
+        assert (promoted["strategy"], promoted["challenger"]) == ("promotion", better)
+        model = people.wait_for("champion", better)
+        assert model["challenger"]["version"] == first  # its predecessor, as the yardstick
+
+        # people hold their tablets askew: the day's report says so
+        askew = LabeledImages(corrupted(test.images, "rotation", 4), test.labels)
+        people.correct(askew, answers := people.ask(askew.images))
+        wait("the log", lambda: logged(story, "champion") == 2 * len(test.images), 20, every=0.2)
+        drifted = story.run(SERVICE, night=f"{datetime.now(timezone.utc):%Y-%m-%d}")
+        assert not verdicts(drifted)[LOOKS_AS_IT_DID]
+        assert ACCURACY_HOLDS in verdicts(drifted)
+
+        # what people put right is learned
+        story.run(*LEARNING_AGAIN, digit_classifier=TINY)
+        learned = story.store.card(story.value("digit_classifier"))
+        assert "of feedback" in learned.dataset
+        assert len(story.digits()["train"]) > len(story.digits()["test"]) * 3
+        why = {"strategy": "force", "reason": "people hold it askew"}
+        story.run("production_digit_classifier", production_digit_classifier=why)
+        people.wait_for("champion", learned.name)
+
+        # somebody does not like it, and goes back
+        assert document(story, "rollback", "--yes")["serves"] == better
+        people.wait_for("champion", better)
+
+    # every answer leads back to where it came from, and the chain of decisions is whole
+    traced = document(story, "trace", answers[0]["request_id"])
+    assert {each["version"] for each in traced["versions"]} >= {better}
+    strategies = [each.strategy for each in story.store.decisions()]
+    assert strategies == ["quality", "quality", "challenge", "promotion", "force", "rollback"]
+    assert told(story, "decisions", "--verify").exit_code == 0
+    forged = story.state / "models" / "decisions" / "00000004.json"
+    forged.write_text(forged.read_text().replace("promotion", "challenge"))
+    assert told(story, "decisions", "--verify").exit_code != 0
+
+
+def logged(story: Pipeline, role: str) -> int:
+    """Rows in the prediction log."""
+    import pyarrow.parquet as pq
+
+    parts = (story.state / "prediction_log").rglob("*.parquet")
+    return sum(pq.read_table(part, columns=["role"])["role"].to_pylist().count(role) for part in parts)
