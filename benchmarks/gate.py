@@ -1,19 +1,22 @@
 """How often the gate promotes: of models that are equal, and of models that are better by half a point.
 
 The answers of a pair are simulated: an image is hard for both to a degree (a shared normal variable), and each has a
-share of its own. That makes the errors of the two correlated, as those of two trainings on the same data are. Models
-that err more, or less alike, need more images: at 97 % and half of the difficulty shared, 74 % were promoted.
+share of its own. The conditions are those of real pairs: of seven networks on MNIST's test images (`fast`, `accurate`,
+and `fast` trained on 4,000 images, 98.2 to 99.65 % right) each two share 0.82 to 0.96 of the variance of difficulty.
+Models that err less alike need more images: at 97 % and half of it shared, 74 % of the better ones were promoted.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from benchmarks.common import Row
-from mnist_pipeline.ml.paired import compare
+from mnist_pipeline.ml.paired import ALPHA, compare
 
 PAIRS, IMAGES, SEEDS = 200, 10_000, 3
-ACCURACIES, SHARED = (0.985, 0.99, 0.993), (0.6, 0.8)  # of production; of the variance of difficulty, what both share
+ACCURACIES, SHARED = (0.982, 0.99, 0.993), (0.82, 0.96)  # of production; of the variance of difficulty, what both share
 BETTER, MARGIN = 0.005, 0.002
 
 
@@ -47,6 +50,7 @@ def run() -> list[Row]:
     """Three rows. The level is the mean over accuracies and correlations, the power the least of them."""
     equal, worse, better = _shares(0.0), _shares(-MARGIN, MARGIN, seeds=1), _shares(BETTER)
     level, with_margin = float(np.mean(equal)), float(np.mean(worse))
+    doubt = 2 * math.sqrt(ALPHA * (1 - ALPHA) / (PAIRS * len(worse)))
     said = f"{PAIRS} pairs × {SEEDS} seeds × {len(equal)} kinds, {IMAGES:,} images"
     return [
         Row(f"gate: equal models promoted; {said}", f"{level:.1%}", "–", "–", "≤ 5 %", level <= 0.05),
@@ -63,7 +67,7 @@ def run() -> list[Row]:
             f"{with_margin:.1%}",
             "–",
             "–",
-            "≤ 5 %",
-            with_margin <= 0.055,  # its level is 5 % exactly at the margin: half a point for the simulation's own noise
+            f"5 % is its level, ± {doubt:.1%} by the simulation",
+            with_margin <= ALPHA + doubt,
         ),
     ]
