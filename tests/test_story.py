@@ -1,4 +1,4 @@
-"""The whole story of a model in production, over a real service: it competes, is watched, learns from people, goes back.
+"""The whole story of a model in production, over a real service: it competes, is watched, learns, and goes back.
 
 Each part is tested by itself elsewhere; here one state folder goes through all of them, in the order in which a team
 would meet them.

@@ -81,7 +81,8 @@ def _calibrated(given: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """With the one temperature that makes the given labels likeliest (Guo et al. 2017), as float64 that sum to 1.
 
     Networks trained with smoothed labels are never sure, and confident learning counts only what is: of MNIST's 60,000
-    labels it names 5 without this, and 44 with it (temperature near 0.5); looked at, the first are plainly wrong, others can be argued about.
+    labels it names 5 without this, and 44 with it (temperature near 0.5); looked at, the first are plainly wrong, and
+    others can be argued about.
     """
     from scipy.optimize import minimize_scalar
 
