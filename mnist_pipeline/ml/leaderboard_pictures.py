@@ -49,5 +49,5 @@ def _line(left: "Axes", right: "Axes", y: int, row: Row) -> None:
     left.plot([row["low"], row["high"]], [y, y], color=color, lw=2, solid_capstyle="butt")
     left.plot(row["accuracy"], y, "o", ms=6, color=color)
     right.plot(row["latency_ms"], y, "o", ms=6, color=color)
-    size = f"{row['bytes'] / 1e6:,.1f} MB"
+    size = f"{row['bytes'] / 1e6:,.1f} MB" if row["bytes"] > 5e4 else f"{row['bytes'] / 1e3:,.0f} KB"
     right.text(1.02, y, size, transform=right.get_yaxis_transform(), va="center", fontsize=8, color=INK)

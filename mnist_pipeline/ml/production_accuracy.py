@@ -88,7 +88,7 @@ def picture(measured: Mapping[str, Any]) -> bytes:
     _finish(axes, days, _counts(days, by_day.values()))
     axes.set_ylabel(f"right among {kind}")
     lowest = min(one["low"] for each in by_day.values() for one in each.values())
-    axes.set_ylim(lowest - (1 - lowest) * 0.2 - 0.001, 1 + (1 - lowest) * 0.1 + 0.001)
+    axes.set_ylim(max(-0.03, lowest - (1 - lowest) * 0.2 - 0.001), min(1.03, 1 + (1 - lowest) * 0.1 + 0.001))
     figure.legend(loc="outside upper left", frameon=False, fontsize=8)
     return png(figure)
 
