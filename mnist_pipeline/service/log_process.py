@@ -149,8 +149,16 @@ def main(location: str, endpoint: str = "", images: str = "") -> None:
     logging.basicConfig(level=logging.WARNING)
     parts = Parts(shelf_at(location, endpoint), images=bool(images))
     parts.start()
+    _give_memory_back()
     given, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
     write_parts(given, answers, parts)
+
+
+def _give_memory_back() -> None:
+    """Arrow's own pools keep 20 MB that parts of this size do not need."""
+    import pyarrow as pa
+
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 if __name__ == "__main__":
