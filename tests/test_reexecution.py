@@ -13,17 +13,17 @@ from mnist_pipeline.definitions import build_definitions
 
 def broken_then_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first evaluation fails."""
-    from mnist_pipeline.ml import metrics
+    from mnist_pipeline.ml import report
 
-    evaluate, calls = metrics.evaluate, []
+    measure, calls = report.measure, []
 
     def once(*arguments: object) -> object:
         calls.append(1)
         if len(calls) == 1:
             raise RuntimeError("the cause, which goes away")
-        return evaluate(*arguments)  # type: ignore[arg-type]
+        return measure(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(metrics, "evaluate", once)
+    monkeypatch.setattr(report, "measure", once)
 
 
 def made(instance: dg.DagsterInstance, run_id: str) -> set[str]:

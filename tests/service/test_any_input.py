@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from hypothesis.extra import numpy as arrays
 from PIL import Image
-from starlette.datastructures import Headers
+from starlette.requests import Request
 
 from mnist_pipeline.ml.images import UnreadableImage, prepare, read_image
 from mnist_pipeline.service.errors import Refused
@@ -99,7 +99,7 @@ def test_any_json(value: Any) -> None:
 def ask(body: bytes, kind: str) -> None:
     """As a request is read."""
     try:
-        asked = asyncio.run(question(body, Headers({"content-type": kind})))
+        asked = asyncio.run(question(body, Request({"type": "http", "headers": [(b"content-type", kind.encode())]})))
         found = seen(asked, "ink", 0, len(asked.given))
     except Refused as refusal:
         told = refusal
