@@ -145,7 +145,7 @@ def _rolled_back(served: Served, ours: Server, good: str, bad: str, attempt: int
     _wait(lambda: _answer(ours, served, 0)["model_version"] == bad and _competes(ours) == good)
     _corrected(served, ours, attempt)
     begun = time.perf_counter()
-    assert job.execute_in_process(instance=instance).success
+    assert job.execute_in_process(instance=instance, run_config={"loggers": {"brief": {}}}).success
     _wait(lambda: _answer(ours, served, 0)["model_version"] == good)
     return time.perf_counter() - begun
 
