@@ -46,7 +46,8 @@ class Tracer:
         if night:
             return self._answered(what, self._rows_of_file(what, night))
         versions = self._versions_named(what)
-        found = {"request": list(self.traffic.answers_to([what], ROW, self.days)) if len(what) < WHOLE else []}
+        rows = self.traffic.answers_to([what], ROW, self.days) if len(what) < WHOLE else ()
+        found = {"request": sorted(rows, key=lambda row: (row["time"], row["index"]))}
         if not (found["request"] or versions) and HEX.fullmatch(what):
             found |= self._with_digest(what)
         kinds = [kind for kind, rows in found.items() if rows] + (["version"] if versions else [])
