@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date, timedelta
+from functools import cache
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,7 @@ class _Day:
     ) -> None:
         self.day, self.log, self.asset = context.partition_key, context.log, asset
         self.store, self.drift, self.files = store, drift, files
+        self._card, self._reference = cache(self._read_card), cache(self._read_reference)  # asked for several times
 
     def report(self, met: "Sequence[Met]", pictures: Pictures) -> dg.MaterializeResult[dict[str, Any]]:
         """The value, what it shows, and both verdicts."""
@@ -150,7 +152,7 @@ class _Day:
         limits = self.drift.limits(versions)
         return replace(compare(reference, met.sample, card.class_names, limits), images=met.images)
 
-    def _reference(self, version: str) -> Any:
+    def _read_reference(self, version: str) -> Any:
         """None for a version from before there were any, or one that was removed."""
         from mnist_pipeline.ml.reference import REFERENCE, read_reference
 
@@ -159,7 +161,7 @@ class _Day:
             return None
         return read_reference(self.store.read_file(version, REFERENCE))
 
-    def _card(self, version: str) -> Card | None:
+    def _read_card(self, version: str) -> Card | None:
         try:
             return self.store.card(version)
         except UnknownVersion:

@@ -11,7 +11,7 @@ from mnist_pipeline.cli.faults import end_with
 from mnist_pipeline.cli.places import AsJson, is_prod, known_versions, opened, where
 from mnist_pipeline.cli.showing import moment, note, printable, show_json, show_table
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, check_choice, record
-from mnist_pipeline.ledger import Decision
+from mnist_pipeline.ledger import ByHand, Decision
 from mnist_pipeline.storage.blobs import StoreUnreachable
 from mnist_pipeline.store import CorruptLedger, LostRace, ModelStore
 
@@ -76,9 +76,7 @@ def deploy(
     as_json: AsJson = False,
 ) -> None:
     """Have VERSION serve from now on, past the gate but not past the digests: exactly one decision."""
-    case = _case(opened(), expected)
-    choice = by_hand(case, "force" if force else "manual", version, reason.strip())
-    _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
+    _by_hand("force" if force else "manual", version, reason, expected, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def rollback(
@@ -93,9 +91,7 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Go back to the version that served before, or to VERSION: exactly one decision. Twice goes two back."""
-    case = _case(opened(), expected)
-    choice = by_hand(case, "rollback", version, reason.strip())
-    _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
+    _by_hand("rollback", version, reason, expected, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def challenge(
@@ -107,9 +103,7 @@ def challenge(
     as_json: AsJson = False,
 ) -> None:
     """Have VERSION compete with what serves: the service asks it too, and `ab_report` tells who is better."""
-    case = _case(opened(), expected)
-    choice = by_hand(case, "challenge", version, reason.strip())
-    _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
+    _by_hand("challenge", version, reason, expected, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def withdraw(
@@ -120,9 +114,7 @@ def withdraw(
     as_json: AsJson = False,
 ) -> None:
     """End the contest: the challenger leaves, what serves serves on."""
-    case = _case(opened(), expected)
-    choice = by_hand(case, "withdraw", "", reason.strip())
-    _decide(case, choice, dry_run=dry_run, yes=yes, as_json=as_json)
+    _by_hand("withdraw", "", reason, expected, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def decisions(
@@ -167,6 +159,12 @@ def _case(store: ModelStore, expected: int | None) -> Case:
         return Case.after(store, store.current())
     except CorruptLedger:  # who names its number knows of it
         return Case(store, expected, None)
+
+
+def _by_hand(strategy: ByHand, version: str, reason: str, expected: int | None, **how: bool) -> None:
+    """What each of these commands does. how: see `_decide`."""
+    case = _case(opened(), expected)
+    _decide(case, by_hand(case, strategy, version, reason.strip()), **how)
 
 
 def _decide(case: Case, choice: Choice, *, dry_run: bool, yes: bool, as_json: bool) -> None:

@@ -148,6 +148,14 @@ class ModelConfig(BaseModel):
         return f"-{self.optimizer}-b{self.batch_size}-e{self.epochs}"
 
 
+_CAREFULLY: dict[str, Any] = {
+    "ema_decay": 0.998,
+    "shift": 1,
+    "rotation": 10.0,
+    "scale": 0.1,
+    "shear": 0.1,
+    "plain_epochs": 3,
+}  # what a longer training is worth
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"batch_size": 160, "epochs": 1, "min_steps": 100, "dropout": 0.0, "shift": 1},
     "accurate": {
@@ -158,12 +166,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.3,
         "epochs": 12,
         "min_steps": 500,
-        "ema_decay": 0.998,
-        "shift": 1,
-        "rotation": 10.0,
-        "scale": 0.1,
-        "shear": 0.1,
-        "plain_epochs": 3,
+        **_CAREFULLY,
     },
     "resnet": {
         "architecture": "resnet",
@@ -173,12 +176,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.2,
         "epochs": 12,
         "min_steps": 500,
-        "ema_decay": 0.998,
-        "shift": 1,
-        "rotation": 10.0,
-        "scale": 0.1,
-        "shear": 0.1,
-        "plain_epochs": 3,
+        **_CAREFULLY,
     },
     "vit": {
         "architecture": "vit",
@@ -188,12 +186,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "weight_decay": 0.05,
         "epochs": 20,
         "min_steps": 1000,
-        "ema_decay": 0.998,
-        "shift": 1,
-        "rotation": 10.0,
-        "scale": 0.1,
-        "shear": 0.1,
-        "plain_epochs": 3,
+        **_CAREFULLY,
     },
 }
 
