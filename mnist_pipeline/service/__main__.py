@@ -10,12 +10,13 @@ import socket
 import sys
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from mnist_pipeline.process import collect_seldom, read_dotenv
 from mnist_pipeline.service.app import build
 from mnist_pipeline.service.settings import Settings, doors
+from mnist_pipeline.service.wire import Wire
 
-MOST_CONNECTIONS = 1_000  # above it 503 from the server itself: descriptors must not run out
 GRACE_S = 30  # that requests at work have, once it is told to stop
 LOOPBACK = ("127.", "localhost", "::1")
 log = logging.getLogger("mnist_pipeline.service")
@@ -50,23 +51,26 @@ def main(arguments: list[str] | None = None) -> int:
     if not settings.token and not settings.host.startswith(LOOPBACK):
         log.warning("anyone who reaches %s may use this service: set MNIST_SERVE_TOKEN", settings.host)
     host, port = taken.getsockname()[:2]
-    config = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        server_header=False,
-        proxy_headers=False,  # nothing here goes by the caller's address
-        timeout_graceful_shutdown=GRACE_S,
-        http="httptools",
-        loop="uvloop",
-        ws="none",
-    )
     # uvicorn stops in good order and then raises the signal once more, which would look as if it had been killed
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, signal.SIG_IGN)
-    Announcing(config, f"http://{f'[{host}]' if ':' in host else host}:{port}").run([taken])
+    Announcing(configured(app), f"http://{f'[{host}]' if ':' in host else host}:{port}").run([taken])
     return 0
+
+
+def configured(app: ASGIApp) -> uvicorn.Config:
+    """uvicorn as it serves this application."""
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here goes by the caller's address
+        timeout_graceful_shutdown=GRACE_S,
+        http=Wire,
+        loop="uvloop",
+        ws="none",
+    )
 
 
 def _settings(arguments: list[str] | None) -> Settings:

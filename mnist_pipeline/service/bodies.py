@@ -41,9 +41,11 @@ class Bodies:
         except asyncio.TimeoutError as error:
             said = f"the body did not arrive within {self._longest_s:g} s: send it again"
             raise Refused("timeout", said, CLOSE) from error
-        except Refused:
-            await self._let_pass(request)
-            raise
+        except Refused as error:
+            refused = error.with_traceback(None)  # which holds on to what has arrived
+        self.release(request)  # now, so that of many who send at once the others come through
+        await self._let_pass(request)
+        raise refused
 
     def release(self, request: Request) -> None:
         """Its body is needed no more."""

@@ -16,6 +16,7 @@ STATUS = {
     "too_large": 413,
     "unsupported": 415,
     "unreadable": 422,
+    "headers_too_large": 431,
     "failed": 500,
     "busy": 503,
     "no_model": 503,

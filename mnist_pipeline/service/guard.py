@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mnist_pipeline.service.bodies import Bodies
+from mnist_pipeline.service.bodies import CLOSE, Bodies
 from mnist_pipeline.service.errors import STATUS, Refused, refusal
-from mnist_pipeline.service.headers import header
+from mnist_pipeline.service.headers import every_header, header
 from mnist_pipeline.service.metrics import Metrics
+from mnist_pipeline.service.wire import CROWDED
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 OPEN = (
@@ -31,18 +32,6 @@ OPEN_BELOW = ("/static/", "/v2/health/")
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_WORD = {status: word for word, status in STATUS.items() if word not in ("no_model",)}
 log = logging.getLogger(__name__)
-
-SECURITY = [
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"cache-control", b"no-store"),
-]
-POLICY = (
-    b"default-src 'self'; img-src 'self' blob: data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
-    b"frame-ancestors 'none'"
-)
 
 
 class Guard:
@@ -60,6 +49,8 @@ class Guard:
             return
         if scope["method"] == "HEAD":  # the server leaves the body out
             scope = {**scope, "method": "GET"}
+        if scope["method"] == "GET":  # nothing here is so large that a part of it would do
+            scope = {**scope, "headers": [each for each in scope["headers"] if each[0] != b"range"]}
         scope["began"] = began = time.perf_counter()
         request = Request(scope, receive)
         scope["request_id"] = request_id = _request_id(request)
@@ -69,7 +60,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _headers(message["headers"], request_id)
+                message["headers"] = every_header(message["headers"], request_id)
             await send(message)
 
         try:
@@ -94,7 +85,10 @@ class Guard:
         await (response or self._app)(scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        """Raises Refused where the token is missing or wrong."""
+        """Raises Refused where there is no room for one more, and where the token is missing or wrong."""
+        if CROWDED in request.scope.get("state", ()):
+            said = "too many connections are open: try again in a second"
+            raise Refused("busy", said, {"Retry-After": "1", **CLOSE})
         path = request.scope["path"]
         if not self._token or path in OPEN or path.startswith(OPEN_BELOW):
             return
@@ -136,13 +130,6 @@ def _request_id(request: Request) -> str:
     """The caller's, where it is one that can be written anywhere."""
     given = header(request.scope, b"x-request-id")
     return given if given and _ID.fullmatch(given) else secrets.token_hex(8)
-
-
-def _headers(own: list[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    """Those that every answer has, unless the page has set its own."""
-    names = {name for name, _ in own}
-    every = [*SECURITY, (b"content-security-policy", POLICY), (b"x-request-id", request_id.encode())]
-    return [*own, *(each for each in every if each[0] not in names)]
 
 
 def _path(path: str) -> str:

@@ -141,6 +141,18 @@ def test_all_bodies_together_are_bounded_and_given_back() -> None:
     assert len(asyncio.run(bodies.read(arriving(bytes(4), bytes(6))))) == 10
 
 
+def test_of_many_who_send_at_once_some_come_through() -> None:
+    bodies = Bodies(most=10, together=15)
+
+    async def all_at_once() -> list[bytes | BaseException]:
+        sending = [arriving(*[b"x"] * 10, pause_s=0.001) for _ in range(4)]
+        return await asyncio.gather(*(bodies.read(each) for each in sending), return_exceptions=True)
+
+    found = asyncio.run(all_at_once())
+    assert b"x" * 10 in found
+    assert all(isinstance(each, bytes) or "too much is being sent" in str(each) for each in found)
+
+
 def test_a_body_that_grows_too_large_on_its_way_is_refused() -> None:
     with pytest.raises(Refused, match="larger than 10 bytes"):
         asyncio.run(Bodies(most=10).read(arriving(bytes(6), bytes(6))))

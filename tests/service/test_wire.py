@@ -1,0 +1,160 @@
+"""What is refused before there is a request, on real sockets: in the shape of every other error."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from pipelines import Pipeline
+from processes import wait
+from served import RAW
+
+from mnist_pipeline.service import wire
+from mnist_pipeline.service.__main__ import configured
+from mnist_pipeline.service.app import build
+from mnist_pipeline.service.settings import Settings, doors
+
+WHOLE = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+REQUEST = b"GET /version HTTP/1.1\r\nHost: x\r\n"
+
+
+@contextmanager
+def listening(pipeline: Pipeline) -> Iterator[tuple[str, int]]:
+    """The service on a socket, in a thread of this process."""
+    settings = Settings(log=False)
+    app = build(settings, doors(settings, {"MNIST_PIPELINE_STATE": str(pipeline.state)}))
+    server = uvicorn.Server(configured(app))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        thread = threading.Thread(target=server.run, args=([taken],))
+        thread.start()
+        try:
+            wait("the service", lambda: server.started, 20, every=0.02)
+            yield taken.getsockname()
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture
+def place(finished: Pipeline) -> Iterator[tuple[str, int]]:
+    with listening(finished) as place:
+        yield place
+
+
+def said(place: tuple[str, int], *parts: bytes) -> tuple[int, dict[str, Any], http.client.HTTPMessage]:
+    """What comes back for bytes that a client for HTTP would not send."""
+    with socket.create_connection(place, timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+        return answer(connection)
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, Any], http.client.HTTPMessage]:
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response.status, json.loads(response.read()), response.msg
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        b"hello\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(200),  # TLS, to a port that has none
+        b"GET / HTTP/1.1\r\nHost x\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: many\r\n\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnone\r\n",
+    ],
+)
+def test_what_is_no_http_is_told_so(place: tuple[str, int], broken: bytes) -> None:
+    status, found, headers = said(place, broken)
+    assert (status, found["code"]) == (400, "bad_request")
+    assert found["request_id"] == headers["x-request-id"]
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["connection"] == "close"
+
+
+def test_headers_without_end_are_bounded(place: tuple[str, int]) -> None:
+    line = b"X-More: " + bytes(4_000).replace(b"\0", b"a") + b"\r\n"
+    with socket.create_connection(place, timeout=20) as connection:
+        connection.sendall(REQUEST)
+        sent = 0
+        try:
+            while sent < 5_000_000:
+                connection.sendall(line)
+                sent += len(line)
+        except OSError:
+            pass  # hung up
+    assert sent < 5_000_000
+    with socket.create_connection(place, timeout=20) as connection:
+        connection.sendall(REQUEST)
+        connection.sendall(line * 17)
+        time.sleep(0.2)  # a second read: the first is not counted
+        connection.sendall(line * 17)
+        assert answer(connection)[:1] == (431,)
+
+
+def test_who_never_ends_the_headers_is_not_waited_for(place: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LONGEST_HEADERS_S", 0.2)
+    assert said(place)[:1] == (408,)
+    assert said(place, REQUEST)[:1] == (408,)
+    with socket.create_connection(place, timeout=20) as connection:  # and one that had been answered before
+        connection.sendall(WHOLE)
+        assert b"200" in connection.recv(10_000)
+        connection.sendall(REQUEST)
+        assert answer(connection)[1]["code"] == "timeout"
+
+
+def test_large_bodies_to_nowhere_are_no_headers(place: tuple[str, int]) -> None:
+    with ExitStack() as stack:
+        connection = http.client.HTTPConnection(*place, timeout=20)
+        stack.callback(connection.close)
+        for _ in range(2):
+            connection.request("POST", "/nowhere", bytes(1_000_000), RAW)
+            response = connection.getresponse()
+            assert (response.status, json.loads(response.read())["code"]) == (404, "not_found")
+
+
+def test_one_connection_too_many_is_sent_away_and_the_others_go_on(
+    place: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "MOST_CONNECTIONS", 3)
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(3)]
+        for each in held:
+            each.sendall(WHOLE)
+            assert b"200" in each.recv(10_000)
+        status, found, headers = said(place, WHOLE)
+        assert (status, found["code"], headers["retry-after"]) == (503, "busy", "1")
+        held[0].sendall(WHOLE)
+        assert b"200" in held[0].recv(10_000)
+        held[1].close()
+        wait("room", lambda: is_answered(place), 10, every=0.05)
+
+
+def is_answered(place: tuple[str, int]) -> bool:
+    connection = http.client.HTTPConnection(*place, timeout=20)
+    try:
+        connection.request("GET", "/version")
+        return connection.getresponse().status == 200
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("part", ["bytes=90000000-", "bytes=5-2", "bytes=0-10", "lines=1"])
+def test_parts_of_a_page_are_not_given_and_the_whole_is(place: tuple[str, int], part: str) -> None:
+    connection = http.client.HTTPConnection(*place, timeout=20)
+    for path in ("/", "/static/page.js"):
+        connection.request("GET", path, headers={"Range": part})
+        response = connection.getresponse()
+        assert (response.status, len(response.read())) == (200, int(response.headers["content-length"]))
+    connection.close()
