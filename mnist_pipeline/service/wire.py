@@ -19,6 +19,7 @@ MOST_CONNECTIONS = 1_000  # descriptors must not run out
 MOST_CROWDED = 100  # above those, that are told so; one more is cut off
 MOST_HEADER_BYTES = 65_536
 LONGEST_HEADERS_S = 30.0
+LAST_S = 0.5  # that a connection without a request stays open, once the service is told to stop
 LONGEST_UNREAD_S, LEAST_READ = 30.0, 1_000_000  # an answer of which less is read in that time is given up
 CROWDED = "crowded"  # in the state of requests whose connection is one too many: `Guard` sends them away
 UPGRADED = "upgraded"  # and of those whose body the parser takes for another protocol's
@@ -32,6 +33,7 @@ class Wire(HttpToolsProtocol):
     _in_headers = False  # of a request, from its first byte to the empty line
     _begun = _coming = 0  # requests; bytes of such headers, past those of the first read
     _deaf = False  # since what comes is no request any more
+    _ends = False  # the next request is the last
     _patience: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
 
@@ -71,6 +73,20 @@ class Wire(HttpToolsProtocol):
         if self.parser.should_upgrade():  # it goes on with HTTP/1.1, but this parser leaves out the body
             self.scope["state"][UPGRADED] = True
         super().on_headers_complete()
+        if self._ends:
+            self.cycle.keep_alive = False
+
+    def shutdown(self) -> None:
+        """The service is told to stop. A request that is on its way on an open connection is answered."""
+        if self._is_at_work():
+            super().shutdown()
+        else:
+            self._ends = True
+            self.loop.call_later(LAST_S, self._close_unless_at_work)
+
+    def _close_unless_at_work(self) -> None:
+        if not self._is_at_work():
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """uvicorn's door for what is no HTTP."""

@@ -30,7 +30,7 @@ REQUEST = b"GET /version HTTP/1.1\r\nHost: x\r\n"
 
 
 @contextmanager
-def listening(pipeline: Pipeline) -> Iterator[tuple[str, int]]:
+def listening(pipeline: Pipeline) -> Iterator[tuple[uvicorn.Server, tuple[str, int]]]:
     """The service on a socket, in a thread of this process."""
     settings = Settings(log=False)
     app = build(settings, doors(settings, {"MNIST_PIPELINE_STATE": str(pipeline.state)}))
@@ -42,7 +42,7 @@ def listening(pipeline: Pipeline) -> Iterator[tuple[str, int]]:
         thread.start()
         try:
             wait("the service", lambda: server.started, 20, every=0.02)
-            yield taken.getsockname()
+            yield server, taken.getsockname()
         finally:
             server.should_exit = True
             thread.join(20)
@@ -50,7 +50,7 @@ def listening(pipeline: Pipeline) -> Iterator[tuple[str, int]]:
 
 @pytest.fixture
 def place(finished: Pipeline) -> Iterator[tuple[str, int]]:
-    with listening(finished) as place:
+    with listening(finished) as (_, place):
         yield place
 
 
@@ -235,6 +235,25 @@ def test_the_service_allows_itself_as_many_descriptors_as_it_takes_connections()
     soft, hard = (float(each) if each != "-1" else math.inf for each in ended.stdout.split())
     assert soft == min(4_096, hard)
     assert soft > wire.MOST_CONNECTIONS + wire.MOST_CROWDED or soft == hard
+
+
+def test_told_to_stop_it_answers_what_is_on_its_way_on_open_connections(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "LAST_S", 3.0)
+    with listening(finished) as (server, place), ExitStack() as stack:
+        held = [stack.enter_context(socket.create_connection(place, timeout=20)) for _ in range(3)]
+        for each in held:
+            each.sendall(WHOLE)
+            assert b"200" in each.recv(10_000)
+        server.should_exit = True
+        wait("the end", lambda: not server.servers or not server.servers[0].is_serving(), 10, every=0.02)
+        for each in held[:2]:
+            each.sendall(WHOLE)
+            said = each.recv(10_000)
+            assert b"200 OK" in said
+            assert b"connection: close" in said
+        assert held[2].recv(10) == b""  # and who asks nothing more is not waited for
 
 
 def is_answered(place: tuple[str, int]) -> bool:
