@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.common import Row, mnist, seconds, spread
+from mnist_pipeline.inbox.engines import LocalEngine
 from mnist_pipeline.inbox.mailbox import Inbox
-from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
+from mnist_pipeline.inbox.night import predict
+from mnist_pipeline.inbox.scoring import schema_of
+from mnist_pipeline.inbox.work import StoredModel, Work, made_with
 from mnist_pipeline.ml.artifacts import version_files
 from mnist_pipeline.ml.config import configure
 from mnist_pipeline.ml.predictor import BATCH, ONNX, Predictor

@@ -1,7 +1,7 @@
-"""A real Ray cluster on loopback for tests: its nodes, their processes to kill, and the environment that a driver needs.
+"""A real Ray cluster on loopback for tests: its nodes, their processes to kill, and the environment of a driver.
 
-It runs in a process of its own, `python tests/ray_cluster.py '[{"num_cpus": 1}, …]'`, so that no test process ever imports
-Ray: its settings are read on import, its warnings would be errors, and pytest would keep its threads.
+It runs in a process of its own, `python tests/ray_cluster.py '[{"num_cpus": 1}, …]'`, so that no test process ever
+imports Ray: its settings are read on import, its warnings would be errors, and pytest would keep its threads.
 """
 
 from __future__ import annotations
