@@ -127,6 +127,10 @@ def main() -> None:
 
 
 def _leave_with_the_run() -> None:
-    """Standard input ends when the run does not wait any longer, or is gone: actors are given back by ending."""
-    sys.stdin.read()
+    """Standard input ends when the run does not wait any longer, or is gone: actors are given back by ending.
+
+    Read without Python's buffer, whose lock a thread must not hold when the process ends by itself.
+    """
+    while os.read(0, 1 << 16):
+        pass
     os._exit(0)

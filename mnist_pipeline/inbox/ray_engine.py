@@ -130,6 +130,8 @@ def _driver() -> Iterator[_Driver]:
         reader.start()
         try:
             yield _Driver(child, lines, log)
+            with suppress(subprocess.TimeoutExpired):  # it leaves the cluster by itself
+                child.wait(ENDS_S)
         finally:
             _end(child)
             reader.join(ENDS_S)
