@@ -65,17 +65,30 @@ def failure(error: Exception, where: str) -> dict[str, Any]:
 
 
 def drive(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Everything that comes to pass, in order. Leaves the cluster at the end, and with it its actors."""
-    import ray
-
+    """Everything that comes to pass, in order. Leaves the cluster at the end, and so gives back its actors."""
     engine = order["engine"]
-    with ray.init(address=engine["address"], log_to_driver=False, logging_level=logging.WARNING):
+    with joined(engine["address"]):
         yield {"joined": engine["address"]}
         room = wait_for_room(engine["cpus"], engine["wait_s"])
         yield {"fits": room}
         workers = min(engine["workers"] or room, len(order["shards"]))
         for row in scored(order, workers, engine["cpus"]).iter_rows():
             yield json.loads(row["said"])
+
+
+def joined(address: str) -> Any:
+    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for a wrong token."""
+    import ray
+
+    try:
+        return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        if "AuthenticationError" not in "".join(traceback.format_exception(error)):
+            raise
+        raise EngineFailed(
+            "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH)"
+        ) from error
 
 
 def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:

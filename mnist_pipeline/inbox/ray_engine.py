@@ -125,6 +125,7 @@ def _driver() -> Iterator[_Driver]:
         child = subprocess.Popen(
             COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=PROJECT
         )
+        assert child.stdout
         lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
         reader.start()
@@ -134,7 +135,8 @@ def _driver() -> Iterator[_Driver]:
                 child.wait(ENDS_S)
         finally:
             _end(child)
-            reader.join(ENDS_S)
+            reader.join()
+            child.stdout.close()
 
 
 def _read(child: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
