@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mnist_pipeline.code_versions import code_version
+from mnist_pipeline.storage.blobs import BlobMissing
 from mnist_pipeline.storage.locations import blobs_at
 
 if TYPE_CHECKING:
@@ -78,7 +79,13 @@ class StoredModel:
         from mnist_pipeline.store import ModelStore
 
         store = ModelStore(blobs_at(self.location, self.endpoint))
-        decision = store.ledger.read(self.decision)
+        try:
+            decision = store.ledger.read(self.decision)
+        except BlobMissing:
+            raise EngineFailed(
+                f"the model store {self.location}, as it is seen here, has no decision {self.decision}: give all "
+                f"machines the same one, in a folder that they share or in a bucket"
+            ) from None
         if (decision.serves, decision.card_digest) != (self.version, self.card):
             raise EngineFailed(
                 f"decision {self.decision} in {self.location} is about {decision.serves}, not {self.version}: it is "
