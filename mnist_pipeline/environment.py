@@ -86,7 +86,7 @@ def shelf_of(name: str, env: Mapping[str, str] = os.environ) -> Shelf:
     return shelf_at(places(env)(name), env.get("S3_ENDPOINT_URL", ""))
 
 
-def ray_address(env: Mapping[str, str] = os.environ) -> str:
+def ray_address(env: Mapping[str, str], environment: str) -> str:
     """The head of the Ray cluster that scores nights, host:port; "" for this machine.
 
     MNIST_ENGINE says which of both; where it is not set, prod takes the cluster if RAY_ADDRESS names one. Raises
@@ -94,7 +94,7 @@ def ray_address(env: Mapping[str, str] = os.environ) -> str:
     """
     address = env.get("RAY_ADDRESS", "")
     engine = one_of(env, "MNIST_ENGINE", ("auto", "local", "ray"))
-    if engine == "local" or (engine == "auto" and not (address and environment_name(env) == "prod")):
+    if engine == "local" or (engine == "auto" and not (address and environment == "prod")):
         return ""
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():

@@ -387,7 +387,7 @@ def _resources(
             settle_s=number(env, "MNIST_INBOX_SETTLE_S", 5.0, "seconds"),
         ),
         "engine": Scoring(
-            address=ray_address(env),
+            address=ray_address(env, environment),
             workers=whole(env, "MNIST_WORKERS", 0, "processes", high=10_000),
             cpus=number(env, "MNIST_WORKER_CPUS", 1.0, "processors", low=0.1),
             wait_s=number(env, "MNIST_RAY_WAIT_S", 120.0, "seconds", low=1.0),

@@ -23,6 +23,8 @@ from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.inbox.shards import Fetched, Shard
 from mnist_pipeline.inbox.tables import Tally
 from mnist_pipeline.inbox.work import Done, EngineFailed, StoredModel, Unreachable, Work, made_with
+from mnist_pipeline.storage.locations import shelf_at
+from mnist_pipeline.storage.s3_requests import Place
 
 NIGHT = "2026-01-05"
 NAMES = [str(digit) for digit in range(10)]
@@ -232,3 +234,24 @@ def test_a_machine_that_sees_other_folders_says_so(work: Work) -> None:
 def test_tables_of_many_rows_are_a_row_group_a_shard(work: Work) -> None:
     done(work)
     assert pq.ParquetFile(Path(work.predictions) / f"{NIGHT}.parquet").num_row_groups == 5
+
+
+# --- in a bucket ---
+
+
+def test_a_night_in_a_bucket_gives_the_same_rows_from_parts_in_the_bucket(
+    work: Work, place: Place, tmp_path: Path
+) -> None:
+    whole = done(replace(work, predictions=str(tmp_path / "whole")))
+    files = files_of(work)
+    for name in files:
+        place.put(f"inbox/.claimed/{NIGHT}/{name}", Path(work.inbox) / ".claimed" / NIGHT / name)
+    root = f"s3://{place.bucket}/{place.prefix}"
+    there = replace(work, inbox=f"{root}/inbox", predictions=f"{root}/predictions", endpoint=place.endpoint)
+    with pytest.raises(KeyboardInterrupt):
+        predict(there, files, schema_of(NAMES), Stopping(3))
+    shelf = shelf_at(there.predictions, place.endpoint)
+    assert len(shelf.list(there.parts)) == 2 * 3
+    tally = predict(there, files, schema_of(NAMES), LocalEngine())
+    assert (tally.manifest, tally.found) == (whole.manifest, 3)
+    assert shelf.list("parts/") == []

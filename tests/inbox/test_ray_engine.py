@@ -16,15 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from digit_files import png, strokes
 from night_work import claimed, stored_model
-from pipelines import ROOT
+from pipelines import ROOT, Pipeline, metadata
 from processes import free_port, wait
 from ray_cluster import RayCluster, ray_cluster
+from s3_server import CREDENTIALS
 
 from mnist_pipeline.inbox import shards
 from mnist_pipeline.inbox.engines import Engine, LocalEngine
@@ -35,6 +37,7 @@ from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.inbox.shards import plan
 from mnist_pipeline.inbox.tables import Tally
 from mnist_pipeline.inbox.work import Done, EngineFailed, StoredModel, Work, made_with
+from mnist_pipeline.storage.s3_requests import Place
 
 pytestmark = [
     pytest.mark.slow,
@@ -62,7 +65,7 @@ predict(read_work(json.loads(sys.argv[1])), sys.argv[3:], schema, RayEngine(sys.
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
     """Two nodes of one processor each, to which this process has the token."""
-    with ray_cluster() as started:
+    with ray_cluster(**CREDENTIALS) as started:
         yield started
 
 
@@ -145,6 +148,32 @@ def test_actors_give_the_same_bytes_as_this_process(
     tally = scored(night, engine, f"actors-{workers}")
     assert (tally.manifest, tally.predictions, tally.quarantined) == (expected, SHARDS * ROWS + 3, 1)
     wait("the actors are given back", lambda: not processes_of(ACTOR), 20)
+
+
+def test_actors_work_from_a_bucket_into_a_bucket(
+    night: Work, expected: str, cluster: RayCluster, joining: Callable, place: Place
+) -> None:
+    root = f"s3://{place.bucket}/{place.prefix}"
+    for name in files_of(night):
+        place.put(f"inbox/.claimed/{NIGHT}/{name}", Path(night.inbox) / ".claimed" / NIGHT / name)
+    there = replace(night, inbox=f"{root}/inbox", predictions=f"{root}/predictions", endpoint=place.endpoint)
+    engine = RayEngine(joining(cluster).address, 2, **LIMITS)
+    assert predict(there, files_of(night), schema_of(NAMES), engine).manifest == expected
+
+
+def test_the_asset_gives_the_same_on_the_cluster(
+    pipeline: Pipeline, cluster: RayCluster, joining: Callable, tmp_path: Path
+) -> None:
+    array = BytesIO()
+    np.save(array, pipeline.digits()["test"].images)
+    pipeline.inbox.mkdir(exist_ok=True)
+    (pipeline.inbox / "many.npy").write_bytes(array.getvalue())
+    os.utime(pipeline.inbox / "many.npy", (1.6e9, 1.6e9))
+    there = pipeline.copy(tmp_path / "there", MNIST_ENGINE="ray", RAY_ADDRESS=joining(cluster).address)
+    ran = [each.run("batch_digit_predictions", night=NIGHT) for each in (pipeline, there)]
+    said = [metadata(each, "batch_digit_predictions") for each in ran]
+    assert said[0]["predictions"] == len(pipeline.digits()["test"].images)
+    assert said[0]["manifest_digest"] == said[1]["manifest_digest"]
 
 
 def test_processes_give_the_same_bytes_as_this_one(night: Work, expected: str) -> None:
