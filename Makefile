@@ -19,6 +19,9 @@ TRIALS ?= 20
 LIMIT_S ?= 0
 SEED ?= 0
 FIXED ?= {}
+# make bench-scale IMAGES=10000000 TIMES=3
+IMAGES ?= 400000
+TIMES ?= 1
 ifneq ($(DATASET),)
 export MNIST_DATASET := $(DATASET)
 endif
@@ -27,10 +30,10 @@ export MNIST_DATA_DIR := $(DATA_DIR)
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run refresh tune dev serve datasets mlflow doctor rehearsal test test-all check format bench lock clean
+.PHONY: help run refresh tune dev serve datasets mlflow doctor rehearsal test test-all check format bench bench-scale lock clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, PRESET=, CONFIG=).
 	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
@@ -77,6 +80,9 @@ format: $(READY) ## Format the code and mend what the linter can.
 
 bench: $(READY) ## Measure everything that the README quotes (20 minutes).
 	$(BIN)/python -m benchmarks
+
+bench-scale: $(READY) ## Measure batch inference by every engine, Ray's on a cluster of its own (IMAGES=, TIMES=).
+	$(BIN)/python -m benchmarks.scale --images $(IMAGES) --times $(TIMES)
 
 lock: $(READY) ## Resolve requirements.lock anew, for Python 3.10 to 3.13 on Linux and macOS.
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \

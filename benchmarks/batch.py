@@ -2,20 +2,22 @@
 
 import statistics
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Row, mnist, seconds, spread
+from benchmarks.common import Row, seconds, spread
+from benchmarks.deployed import deployed
+from mnist_pipeline.inbox.engines import LocalEngine
 from mnist_pipeline.inbox.mailbox import Inbox
-from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
-from mnist_pipeline.ml.artifacts import version_files
-from mnist_pipeline.ml.config import configure
-from mnist_pipeline.ml.predictor import BATCH, ONNX, Predictor
-from mnist_pipeline.ml.training import train
+from mnist_pipeline.inbox.night import predict
+from mnist_pipeline.inbox.scoring import schema_of
+from mnist_pipeline.inbox.work import StoredModel, Work, made_with
+from mnist_pipeline.ml.predictor import BATCH, ONNX
 from mnist_pipeline.samples import write_samples
-from mnist_pipeline.storage.shelves import DiskShelf
 
+NIGHT = "2026-01-01"
 ARRAY_IMAGES, FILES, TIMES = 200_000, 10_000, 5
 
 
@@ -28,31 +30,31 @@ def bare(graph: bytes, images: np.ndarray) -> None:
         session.run(None, {"images": images[at : at + BATCH]})
 
 
-def night(folder: Path, scorer: Scorer) -> None:
+def night(folder: Path, model: StoredModel, names: Sequence[str]) -> None:
     """What the nightly asset does with claimed files, from disk to Parquet."""
-    inbox = Inbox(folder, settle_s=0)
-    files = inbox.claim("2026-01-01", over=False)
-    with inbox.opened("2026-01-01", files) as opened:
-        write_tables(score_all(opened, scorer), scorer, DiskShelf(folder), "out.parquet", "bad.parquet")
+    files = Inbox(folder, settle_s=0).claim(NIGHT, over=False)
+    work = Work(NIGHT, str(folder), str(folder / ".out"), "", model, made_with())
+    predict(work, files, schema_of(names), LocalEngine())
 
 
 def run() -> list[Row]:
     """Two rows."""
-    data = mnist()
-    trained = train(data["validation"], data["test"], 10, configure("fast", epochs=1))
-    files = version_files(trained, data["test"])
-    scorer = Scorer(Predictor.load(files), data.origin.class_names, "ink", "bench", 1)
-    images = np.concatenate([data["test"].images] * (ARRAY_IMAGES // 10_000))
-    with tempfile.TemporaryDirectory() as arrays, tempfile.TemporaryDirectory() as pictures:
+    with (
+        tempfile.TemporaryDirectory() as models,
+        tempfile.TemporaryDirectory() as arrays,
+        tempfile.TemporaryDirectory() as pictures,
+    ):
+        model, files, data = deployed(Path(models))
+        images, names = np.concatenate([data["test"].images] * (ARRAY_IMAGES // 10_000)), data.origin.class_names
         np.save(Path(arrays) / "images.npy", images)
         write_samples(Path(pictures), data["test"].images[:FILES], 0.0)
-        night(Path(arrays), scorer)  # claims, and warms the page cache
-        night(Path(pictures), scorer)
+        night(Path(arrays), model, names)  # claims, and warms the page cache
+        night(Path(pictures), model, names)
         plain, ours = [], []
         for _ in range(TIMES):  # in turns, because the machine is shared
             plain += seconds(lambda: bare(files[ONNX], images), 1)
-            ours += seconds(lambda: night(Path(arrays), scorer), 1)
-        shots = seconds(lambda: night(Path(pictures), scorer), TIMES)
+            ours += seconds(lambda: night(Path(arrays), model, names), 1)
+        shots = seconds(lambda: night(Path(pictures), model, names), TIMES)
     share = statistics.mean(plain) / statistics.mean(ours)
     rates = [FILES / spent for spent in shots]
     return [

@@ -86,6 +86,25 @@ def shelf_of(name: str, env: Mapping[str, str] = os.environ) -> Shelf:
     return shelf_at(places(env)(name), env.get("S3_ENDPOINT_URL", ""))
 
 
+def ray_address(env: Mapping[str, str], environment: str) -> str:
+    """The head of the Ray cluster that scores nights, host:port; "" for this machine.
+
+    MNIST_ENGINE says which of both; where it is not set, prod takes the cluster if RAY_ADDRESS names one. Raises
+    ValueError for an address that leaves open which cluster is joined, or that is none of a head.
+    """
+    address = env.get("RAY_ADDRESS", "")
+    engine = one_of(env, "MNIST_ENGINE", ("auto", "local", "ray"))
+    if engine == "local" or (engine == "auto" and not (address and environment == "prod")):
+        return ""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError(
+            f"RAY_ADDRESS={address!r} is not the address of a cluster's head: write it as host:port, like "
+            f"ray-head:6379 (or MNIST_ENGINE=local, to score nights on this machine)"
+        )
+    return address
+
+
 def required(env: Mapping[str, str], *names: str) -> dict[str, str]:
     """The values of variables that have no default. Raises ValueError naming all that are not set, at once."""
     if missing := [f"{name}: {REQUIRED[name]}" for name in names if not env.get(name)]:

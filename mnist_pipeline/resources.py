@@ -25,6 +25,7 @@ from mnist_pipeline.environment import (
     location,
     number,
     one_of,
+    ray_address,
     required,
     state_folder,
     timezone,
@@ -45,8 +46,11 @@ from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_
 from mnist_pipeline.traffic import Traffic
 
 if TYPE_CHECKING:
+    from mnist_pipeline.inbox.engines import Engine
     from mnist_pipeline.inbox.mailbox import Mailbox
+    from mnist_pipeline.inbox.work import StoredModel, Work
     from mnist_pipeline.ml.drift import Limits
+    from mnist_pipeline.production import Production
 
 NO_TRACKING = "none"
 FOLLOWED_S = 20.0  # that the sender of a run may go on after the step has ended
@@ -95,6 +99,12 @@ class Models(dg.ConfigurableResource):
     def open(self) -> ModelStore:
         """The store; nothing is read or written yet."""
         return ModelStore(blobs_at(self.location, self.endpoint))
+
+    def stored(self, production: "Production", *, abstain: bool) -> "StoredModel":
+        """What serves, told so that another process or machine can load it from here."""
+        from mnist_pipeline.inbox.work import StoredModel
+
+        return StoredModel.of(production, self.location, self.endpoint, abstain=abstain)
 
     def of_table(self, task: str) -> ModelStore:
         """The store of the models of one table, apart from the digits'."""
@@ -196,9 +206,37 @@ class Mail(dg.ConfigurableResource):
         """Where predictions and quarantine tables are kept."""
         return shelf_at(self.predictions, self.endpoint)
 
+    def work(self, night: str, model: "StoredModel") -> "Work":
+        """A night, told so that another process or machine can do a part of it."""
+        from mnist_pipeline.inbox.work import Work, made_with
+
+        return Work(night, self.inbox, self.predictions, self.endpoint, model, made_with())
+
     def zone(self) -> ZoneInfo:
         """Raises ZoneInfoNotFoundError for a name that is no timezone."""
         return ZoneInfo(self.timezone)
+
+
+class Scoring(dg.ConfigurableResource):
+    """Who scores the shards of a night. address: of the head of a Ray cluster, host:port; empty for this machine.
+
+    workers: processes or actors, 0 for what the engine finds best; cpus: that each actor asks for; wait_s: seconds to
+    wait for a cluster and for processors that fit.
+    """
+
+    address: str
+    workers: int
+    cpus: float
+    wait_s: float
+
+    def open(self) -> "Engine":
+        """The engine; nothing is started or joined yet."""
+        from mnist_pipeline.inbox.engines import LocalEngine
+        from mnist_pipeline.inbox.ray_engine import RayEngine
+
+        if self.address:
+            return RayEngine(self.address, self.workers, self.cpus, self.wait_s)
+        return LocalEngine(self.workers or 1)
 
 
 class Tables(dg.ConfigurableResource):
@@ -347,6 +385,12 @@ def _resources(
             endpoint=endpoint,
             timezone=timezone(env),
             settle_s=number(env, "MNIST_INBOX_SETTLE_S", 5.0, "seconds"),
+        ),
+        "engine": Scoring(
+            address=ray_address(env, environment),
+            workers=whole(env, "MNIST_WORKERS", 0, "processes", high=10_000),
+            cpus=number(env, "MNIST_WORKER_CPUS", 1.0, "processors", low=0.1),
+            wait_s=number(env, "MNIST_RAY_WAIT_S", 120.0, "seconds", low=1.0),
         ),
         "tables": Tables(location=at("datasets"), endpoint=endpoint, named=_named_tables(env)),
         "tracking": Tracking(

@@ -9,6 +9,8 @@ from pipelines import PROD
 
 from mnist_pipeline.acquire import DATASETS, SourceUnavailable
 from mnist_pipeline.environment import PROJECT, state_folder
+from mnist_pipeline.inbox.engines import LocalEngine
+from mnist_pipeline.inbox.ray_engine import RayEngine
 from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.storage.s3_requests import Place
 
@@ -171,3 +173,21 @@ def test_inbox_timezone_and_patience_are_read(tmp_path: Path) -> None:
     }
     mail = dev_resources(env)["mail"]
     assert (mail.inbox, mail.settle_s, mail.zone().key) == (str(tmp_path / "drop"), 0.5, "Europe/Berlin")
+
+
+def test_nights_are_scored_where_the_environment_says(tmp_path: Path) -> None:
+    state, head = {"MNIST_PIPELINE_STATE": str(tmp_path)}, {"RAY_ADDRESS": "ray-head:6379"}
+    assert dev_resources(state)["engine"].open() == LocalEngine(1)
+    assert dev_resources({**state, "MNIST_WORKERS": "3"})["engine"].open() == LocalEngine(3)
+    assert dev_resources({**state, **head})["engine"].open() == LocalEngine(1)
+    assert prod_resources({**PROD, **state})["engine"].open() == LocalEngine(1)
+    assert prod_resources({**PROD, **state, **head})["engine"].open() == RayEngine("ray-head:6379", 0, 1.0, 120.0)
+    assert prod_resources({**PROD, **state, **head, "MNIST_ENGINE": "local"})["engine"].open() == LocalEngine(1)
+    chosen = {"MNIST_ENGINE": "ray", "MNIST_WORKERS": "8", "MNIST_WORKER_CPUS": "2", "MNIST_RAY_WAIT_S": "600"}
+    assert dev_resources({**state, **head, **chosen})["engine"].open() == RayEngine("ray-head:6379", 8, 2.0, 600.0)
+
+
+@pytest.mark.parametrize("address", ["", "auto", "local", "ray://ray-head:10001", "http://ray-head:8265", "ray-head"])
+def test_an_address_that_leaves_open_which_cluster_is_joined_fails_at_load(address: str) -> None:
+    with pytest.raises(ValueError, match=r"RAY_ADDRESS=.* host:port"):
+        dev_resources({"MNIST_ENGINE": "ray", "RAY_ADDRESS": address})

@@ -14,23 +14,20 @@ from mnist_pipeline.assets import records
 from mnist_pipeline.assets.attempts import still_to_come
 from mnist_pipeline.assets.causes import follows_only
 from mnist_pipeline.code_versions import code_version
+from mnist_pipeline.inbox.work import MODULES
 from mnist_pipeline.ml.digits import DigitData, preparation_named
 from mnist_pipeline.nights import NightlyRun
-from mnist_pipeline.resources import Mail, Models, Pictures, Tracking
+from mnist_pipeline.resources import Mail, Models, Pictures, Scoring, Tracking
 from mnist_pipeline.retries import retrying
 
 if TYPE_CHECKING:
     import numpy as np
 
     from mnist_pipeline.inbox.mailbox import Mailbox
-    from mnist_pipeline.inbox.scoring import Scorer, Tally
+    from mnist_pipeline.inbox.tables import Tally
     from mnist_pipeline.production import Production
 
-CODE = code_version(
-    *("inbox/mailbox.py", "inbox/bucket.py", "inbox/scoring.py"),
-    *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py", "ml/conformal.py"),
-    "ml/pixels.py",
-)
+CODE = code_version(*MODULES, "inbox/tables.py")
 FIRST_NIGHT = "2026-01-01"
 SHOWN = 10
 
@@ -74,10 +71,15 @@ def nightly_predictions(nightly: NightlyRun) -> dg.AssetsDefinition:
     )
     @retrying
     def batch_digit_predictions(
-        context: dg.AssetExecutionContext, config: NightConfig, models: Models, mail: Mail, tracking: Tracking
+        context: dg.AssetExecutionContext,
+        config: NightConfig,
+        models: Models,
+        mail: Mail,
+        tracking: Tracking,
+        engine: Scoring,
     ) -> dg.MaterializeResult[None]:
         """The inbox of a night as one Parquet file of predictions, and one of what could not be read."""
-        return _predict_night(context, nightly, config, models, mail, tracking)
+        return _predict_night(context, nightly, config, models, mail, tracking, engine)
 
     return batch_digit_predictions
 
@@ -89,21 +91,25 @@ def _predict_night(
     models: Models,
     mail: Mail,
     tracking: Tracking,
+    engine: Scoring,
 ) -> dg.MaterializeResult[None]:
-    from mnist_pipeline.inbox.scoring import score_all, write_tables
+    from mnist_pipeline.inbox.night import predict
+    from mnist_pipeline.inbox.scoring import schema_of
+    from mnist_pipeline.inbox.tables import Names
     from mnist_pipeline.production import load_production
 
     night, production = context.partition_key, load_production(models.open())
-    scorer, inbox, shelf = _scorer(production, abstain=config.abstain), mail.open(), mail.answers()
+    inbox, shelf, names = mail.open(), mail.answers(), Names.of(context.partition_key)
     files = _claimed(context.instance, nightly, night, inbox)
-    predictions, quarantine = f"{night}.parquet", f"quarantine/{night}.parquet"
-    with inbox.opened(night, files) as opened:
-        tally = write_tables(score_all(opened, scorer), scorer, shelf, predictions, quarantine)
+    work = mail.work(night, models.stored(production, abstain=config.abstain))
+    tally = predict(work, files, schema_of(production.card.class_names), engine.open())
     with tracking.open(context) as tracker:
         records.predicted(tracker, night, len(files), tally, _answered_by(production))
     found = f"{tally.predictions:,} predictions, {tally.quarantined:,} quarantined"
+    if tally.found:
+        context.log.info(f"{night}: {tally.found:,} of {tally.shards:,} shards were scored by an earlier run")
     context.log.info(
-        f"{night}: {found} of {len(files):,} files, by {scorer.version}"
+        f"{night}: {found} of {len(files):,} files, by {production.card.name}"
         if files
         else f"{night}: nothing in the inbox {inbox.where()} was for it, so the table is empty"
     )
@@ -115,10 +121,13 @@ def _predict_night(
             "predictions": tally.predictions,
             "quarantined": tally.quarantined,
             "uncertain": tally.uncertain,
+            "shards": tally.shards,
+            "manifest": dg.MetadataValue.path(shelf.where(names.manifest)),
+            "manifest_digest": tally.manifest,
             "empty_inbox": not files,
             "still_waiting": len(inbox.waiting()),
-            "table": dg.MetadataValue.path(shelf.where(predictions)),
-            "quarantine": dg.MetadataValue.path(shelf.where(quarantine)),
+            "table": dg.MetadataValue.path(shelf.where(names.predictions)),
+            "quarantine": dg.MetadataValue.path(shelf.where(names.quarantine)),
             "inbox": dg.MetadataValue.path(inbox.where()),
             **_summary(tally),
             **records.page(tracker),
@@ -198,14 +207,6 @@ def digit_predictions(
             "what_the_network_saw": pictures.open().show("digit_predictions", "answers", picture),
         },
     )
-
-
-def _scorer(production: "Production", *, abstain: bool) -> "Scorer":
-    from mnist_pipeline.inbox.scoring import Scorer
-
-    card = production.card
-    preparation, number = preparation_named(card.preparation), production.decision.number
-    return Scorer(production.predictor, tuple(card.class_names), preparation, card.name, number, abstain)
 
 
 def _read(config: PredictionConfig, production: "Production") -> "dict[str, np.ndarray | None]":

@@ -17,7 +17,7 @@ from mnist_pipeline.store import Card
 from mnist_pipeline.tracking import Tracker
 
 if TYPE_CHECKING:
-    from mnist_pipeline.inbox.scoring import Tally
+    from mnist_pipeline.inbox.tables import Tally
     from mnist_pipeline.ml.training import Epoch
 
 

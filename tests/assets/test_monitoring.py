@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timezone
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ from pipelines import NIGHT, Pipeline, metadata, verdicts
 from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE
 from mnist_pipeline.assets.monitoring import NIGHT as REPORT
 from mnist_pipeline.files import NotMaterialized, read_value
-from mnist_pipeline.inbox.mailbox import Opened
-from mnist_pipeline.inbox.scoring import Scorer, score_all, write_tables
+from mnist_pipeline.inbox.engines import LocalEngine
+from mnist_pipeline.inbox.mailbox import Inbox
+from mnist_pipeline.inbox.night import predict
+from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.observed import of_night
 from mnist_pipeline.production import load_production
 from mnist_pipeline.sensors.findings import alerts_of, events_of
@@ -32,25 +34,14 @@ LATER = "2026-01-06"
 def predicted(pipeline: Pipeline, images: np.ndarray, night: str = NIGHT) -> None:
     """A night's table as the batch writes it, of one array file. Its pixels are taken as they are: no front door."""
     production = load_production(pipeline.store)
-    scorer = Scorer(
-        production.predictor,
-        tuple(production.card.class_names),
-        "ink",
-        production.card.name,
-        production.decision.number,
-    )
-    folder = pipeline.state / "dropped"
-    folder.mkdir(exist_ok=True)
-    files = []
+    inbox, files = Inbox(pipeline.state / "dropped"), []
     if len(images):
-        array = BytesIO()
-        np.save(array, images)
-        (folder / "night.npy").write_bytes(array.getvalue())
+        inbox.night(night).mkdir(parents=True, exist_ok=True)
+        np.save(inbox.night(night) / "night.npy", images)
         files = ["night.npy"]
-    shelf = pipeline.mail.answers()
-    write_tables(
-        score_all(Opened(folder, files), scorer), scorer, shelf, f"{night}.parquet", f"quarantine/{night}.parquet"
-    )
+    model = pipeline.models.stored(production, abstain=False)
+    work = replace(pipeline.mail.work(night, model), inbox=inbox.where())
+    predict(work, files, schema_of(production.card.class_names), LocalEngine())
 
 
 def value(pipeline: Pipeline, asset: str = REPORT, night: str = NIGHT) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from mnist_pipeline.experiments.registry import MODEL, roles
 from mnist_pipeline.experiments.runs import MlflowRuns
 from mnist_pipeline.experiments.sender import only_one
 from mnist_pipeline.experiments.spool import RunFacts
-from mnist_pipeline.inbox.scoring import Tally
+from mnist_pipeline.inbox.tables import Tally
 from mnist_pipeline.ledger import Decision
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*noload.*")  # mlflow's use of SQLAlchemy

@@ -11,24 +11,26 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from digit_files import png, strokes
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from night_work import predict_night
 from PIL import Image
 
 import mnist_pipeline
-from mnist_pipeline.inbox import mailbox, scoring
-from mnist_pipeline.inbox.mailbox import Inbox, Span, arrived
-from mnist_pipeline.inbox.scoring import QUARANTINE, Scored, Scorer, plan, score, score_all, write_tables
+from mnist_pipeline.inbox import mailbox, shards
+from mnist_pipeline.inbox.mailbox import Inbox, Opened, Span, arrived
+from mnist_pipeline.inbox.scoring import QUARANTINE, Scorer, schema_of, score
+from mnist_pipeline.inbox.shards import Fetched, Shard, plan
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.artifacts import pack
@@ -36,11 +38,10 @@ from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.conformal import CONFORMAL, PredictionSets
 from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import Predictor
-from mnist_pipeline.storage.shelves import DiskShelf
 
 NAMES = tuple(f"class {i}" for i in range(10))
 NIGHT = "2026-01-05"
-TABLES = ("predictions.parquet", "quarantine.parquet")
+TABLES = (f"{NIGHT}.parquet", f"quarantine/{NIGHT}.parquet")
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +93,7 @@ def picture(image: np.ndarray, kind: str, **options: object) -> bytes:
 
 def run(inbox: Inbox, scorer: Scorer, out: Path, night: str = NIGHT) -> tuple[list[dict], list[dict]]:
     """The whole night, as the asset does it -> rows of both tables."""
-    with inbox.opened(night, inbox.claim(night, over=True)) as opened:
-        tally = write_tables(score_all(opened, scorer), scorer, DiskShelf(out), *TABLES)
+    tally = predict_night(inbox.folder, inbox.claim(night, over=True), scorer, out, night)
     answered, refused = (pq.read_table(out / table).to_pylist() for table in TABLES)
     assert tally.sha256 == hashlib.sha256((out / TABLES[0]).read_bytes()).hexdigest()
     assert (tally.predictions, tally.quarantined) == (len(answered), len(refused))
@@ -290,7 +290,7 @@ def test_no_file_is_lost_or_doubled_whatever_the_names(rounds: list[tuple[list[s
                     dropped.add(content)
             files = inbox.claim(NIGHT, over=over)
             assert files == sorted(set(files), key=Path)
-            planned = [name for shard in plan(inbox.night(NIGHT), files) for name in shard.files]
+            planned = [name for shard in plan(files, Fetched(inbox, NIGHT)) for name in shard.files]
             assert sorted(planned) == sorted(files)
         kept = Counter(path.read_bytes() for path in Path(folder).rglob("*") if path.is_file())
         assert Counter({content: count for content, count in kept.items() if content}) == Counter(dropped)
@@ -429,10 +429,8 @@ def test_each_row_has_the_set_of_what_it_may_be(inbox: Inbox, unsure: Scorer, tm
     images = np.concatenate([strokes(16), np.zeros((1, 28, 28), np.uint8)])
     drop(inbox, "many.npy", npy(images))
     drop(inbox, "blank.png", png(np.full((40, 40), 255, np.uint8)))
-    files = inbox.night(NIGHT), inbox.claim(NIGHT, over=True)
     scorer = replace(unsure, abstain=abstain)
-    shards = (score(files[0], shard, scorer) for shard in plan(*files))
-    tally = write_tables(shards, scorer, DiskShelf(tmp_path), *TABLES)
+    tally = predict_night(inbox.folder, inbox.claim(NIGHT, over=True), scorer, tmp_path, NIGHT)
     rows = pq.read_table(tmp_path / TABLES[0]).to_pylist()
     found = unsure.predictor.predict(images[:16]).probabilities
     sets = {row["row"]: row["prediction_set"] for row in rows if row["confidence"] is not None}
@@ -467,6 +465,11 @@ def test_names_that_are_no_text_are_told_by_their_bytes(inbox: Inbox, scorer: Sc
 
 
 # --- shards ---
+
+
+def planned(inbox: Inbox) -> list[Shard]:
+    with closing(Fetched(inbox, NIGHT)) as fetched:
+        return list(plan(inbox.claim(NIGHT, over=True), fetched))
 
 
 def mixed(inbox: Inbox) -> None:
@@ -508,11 +511,10 @@ def test_shards_are_bounded_and_their_size_changes_nothing(
     mixed(inbox)
     (tmp_path / "whole").mkdir()
     answered, refused = run(inbox, scorer, tmp_path / "whole")
-    monkeypatch.setattr(scoring, "FILES_A_SHARD", files)
-    monkeypatch.setattr(scoring, "ROWS_A_SHARD", rows)
-    monkeypatch.setattr(scoring, "BYTES_A_SHARD", size)
-    shards = list(plan(inbox.night(NIGHT), inbox.claim(NIGHT, over=True)))
-    for shard in shards:
+    monkeypatch.setattr(shards, "FILES_A_SHARD", files)
+    monkeypatch.setattr(shards, "ROWS_A_SHARD", rows)
+    monkeypatch.setattr(shards, "BYTES_A_SHARD", size)
+    for shard in planned(inbox):
         assert len(shard.files) <= files
         assert shard.end - shard.begin <= min(rows, max(1, size // 784))
     small = run(inbox, scorer, tmp_path)
@@ -526,7 +528,7 @@ def test_rows_of_an_array_are_numbered_through_all_shards(
 ) -> None:
     images = strokes(11)
     drop(inbox, "a.npy", npy(images))
-    monkeypatch.setattr(scoring, "ROWS_A_SHARD", 4)
+    monkeypatch.setattr(shards, "ROWS_A_SHARD", 4)
     answered, _ = run(inbox, scorer, tmp_path)
     assert [row["row"] for row in answered] == list(range(11))
     expected = scorer.predictor.predict(images)
@@ -537,16 +539,15 @@ def test_rows_of_an_array_are_numbered_through_all_shards(
 def test_large_images_make_shards_of_few_rows(inbox: Inbox) -> None:
     header = npy(np.zeros((8, 1, 1), np.uint8))[:-8].replace(b"(8, 1, 1), }    ", b"(8, 2900, 2900)}")
     os.truncate(drop(inbox, "large.npy", header), len(header) + 8 * 2_900**2)  # 67 MB of zeros that take no room
-    shards = list(plan(inbox.night(NIGHT), inbox.claim(NIGHT, over=True)))
-    assert [(shard.begin, shard.end, shard.fault) for shard in shards] == [(0, 7, ""), (7, 8, "")]
+    assert [(shard.begin, shard.end, shard.fault) for shard in planned(inbox)] == [(0, 7, ""), (7, 8, "")]
 
 
-def test_an_array_that_is_cut_between_plan_and_score_stops_the_night(inbox: Inbox, scorer: Scorer) -> None:
+def test_an_array_that_is_cut_after_it_was_planned_is_no_shard_to_score(inbox: Inbox, scorer: Scorer) -> None:
     drop(inbox, "a-ubyte", idx.dump(strokes(5)))
-    (shard,) = plan(inbox.night(NIGHT), inbox.claim(NIGHT, over=True))
+    (shard,) = planned(inbox)
     os.truncate(inbox.night(NIGHT) / "a-ubyte", 1_000)
     with pytest.raises(BadArray, match="ends before image 5"):
-        score(inbox.night(NIGHT), shard, scorer)
+        score(Opened(inbox.night(NIGHT), ["a-ubyte"]), shard, scorer)
 
 
 # --- tables ---
@@ -554,9 +555,9 @@ def test_an_array_that_is_cut_between_plan_and_score_stops_the_night(inbox: Inbo
 
 def test_an_empty_night_is_two_empty_tables_with_all_columns(inbox: Inbox, scorer: Scorer, tmp_path: Path) -> None:
     assert run(inbox, scorer, tmp_path) == ([], [])
-    assert pq.read_schema(tmp_path / "predictions.parquet").equals(scorer.schema())
-    assert pq.read_schema(tmp_path / "quarantine.parquet").equals(QUARANTINE)
-    assert scorer.schema().names == [
+    assert pq.read_schema(tmp_path / TABLES[0]).equals(schema_of(NAMES))
+    assert pq.read_schema(tmp_path / TABLES[1]).equals(QUARANTINE)
+    assert schema_of(NAMES).names == [
         *("file", "row", "sha256", "label", "confidence", "prediction_set"),
         *(f"p_{name}" for name in NAMES),
         *("ink", "contrast", "sharpness", "slant"),
@@ -577,38 +578,3 @@ def test_a_rerun_gives_the_same_rows_in_the_same_bytes(inbox: Inbox, scorer: Sco
 def tables(folder: Path) -> dict[str, bytes]:
     """Everything in the folder but the inbox."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def test_writing_that_is_interrupted_leaves_the_tables_as_they_were(
-    inbox: Inbox, scorer: Scorer, tmp_path: Path
-) -> None:
-    mixed(inbox)
-    run(inbox, scorer, tmp_path)
-    before = tables(tmp_path)
-
-    def interrupted() -> Iterator[Scored]:
-        shards = plan(inbox.night(NIGHT), inbox.claim(NIGHT, over=True))
-        yield score(inbox.night(NIGHT), next(shards), scorer)
-        raise OSError("No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_tables(interrupted(), scorer, DiskShelf(tmp_path), *TABLES)
-    assert tables(tmp_path) == before
-
-
-def test_writing_that_is_interrupted_leaves_nothing_where_nothing_was(scorer: Scorer, tmp_path: Path) -> None:
-    def interrupted() -> Iterator[Scored]:
-        raise KeyboardInterrupt
-        yield
-
-    with pytest.raises(KeyboardInterrupt):
-        write_tables(interrupted(), scorer, DiskShelf(tmp_path / "new"), "p.parquet", "q/q.parquet")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_table_of_any_size_is_written_shard_by_shard(scorer: Scorer, tmp_path: Path) -> None:
-    columns = {"file": ["a"], "sha256": ["0"], "reason": ["because"]}
-    shard = Scored(scorer.schema().empty_table(), pa.table(columns, schema=QUARANTINE))
-    tally = write_tables(iter([shard] * 3), scorer, DiskShelf(tmp_path), "p.parquet", "q.parquet")
-    assert (tally.predictions, tally.quarantined) == (0, 3)
-    assert pq.ParquetFile(tmp_path / "q.parquet").num_row_groups == 3

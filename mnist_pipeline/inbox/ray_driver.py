@@ -1,0 +1,149 @@
+"""The driver on a Ray cluster, in a process of its own: joins it, has actors score the shards, and says what they did.
+
+Ray Data spreads the shards over a pool of actors, replaces those that die and gives their shards to others; what it
+carries is a line of JSON a shard, never an image. One line of JSON on standard input says what to do, and one is
+printed for each thing that has come to pass. Not here: whoever waits for that (`ray_engine.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from mnist_pipeline.inbox.parts import Worker
+from mnist_pipeline.inbox.reach import check_reach
+from mnist_pipeline.inbox.shards import Shard
+from mnist_pipeline.inbox.work import EngineFailed, StoredModel, Unreachable, Work
+from mnist_pipeline.storage.blobs import StoreUnreachable
+
+POLL_S = 0.5
+BLOCKS = 10_000  # at most, of so many shards that Ray keeps account of; one each, up to a hundred million images
+
+
+class ShardScorer:
+    """An actor: a worker of its own, opened for its first shard. What goes wrong is told, not thrown across Ray."""
+
+    def __init__(self, work: str, threads: int) -> None:
+        self._work, self._threads = read_work(json.loads(work)), threads
+        self._worker: Worker | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
+        """said: a line of JSON for each shard of the batch."""
+        return {"said": [json.dumps(self._told(*json.loads(str(each)))) for each in batch["shard"]]}
+
+    def _told(self, index: int, plain: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if self._worker is None:
+                check_reach(self._work)
+                self._worker = Worker.open(self._work, self._threads)
+            return {"done": asdict(self._worker.part(index, Shard(**{**plain, "files": tuple(plain["files"])})))}
+        except Exception as error:  # whatever it is, the run has to hear of it
+            return failure(error, f"on {socket.gethostname()}, shard {index}")
+
+
+def read_work(plain: dict[str, Any]) -> Work:
+    """From JSON."""
+    return Work(**{**plain, "model": StoredModel(**plain["model"])})
+
+
+def failure(error: Exception, where: str) -> dict[str, Any]:
+    """An error in a line, of a kind that the run can raise again."""
+    kinds = {StoreUnreachable: "store", Unreachable: "unreachable", ConnectionError: "away"}
+    kind = next((name for cls, name in kinds.items() if isinstance(error, cls)), "failed")
+    known = kind != "failed" or isinstance(error, EngineFailed)
+    text = str(error) if known else "".join(traceback.format_exception(error)).strip()
+    return {"failed": f"{where}: {text}", "kind": kind}
+
+
+def drive(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Everything that comes to pass, in order. Leaves the cluster at the end, and so gives back its actors."""
+    engine = order["engine"]
+    with joined(engine["address"]):
+        yield {"joined": engine["address"]}
+        room = wait_for_room(engine["cpus"], engine["wait_s"])
+        yield {"fits": room}
+        workers = min(engine["workers"] or room, len(order["shards"]))
+        for row in scored(order, workers, engine["cpus"]).iter_rows():
+            yield json.loads(row["said"])
+
+
+def joined(address: str) -> Any:
+    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for a wrong token."""
+    import ray
+
+    try:
+        return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        if "AuthenticationError" not in "".join(traceback.format_exception(error)):
+            raise
+        raise EngineFailed(
+            "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or "
+            "RAY_AUTH_TOKEN_PATH)"
+        ) from error
+
+
+def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:
+    """A dataset of what is told of each shard; nothing is begun yet."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    shards = [{"shard": json.dumps(each)} for each in order["shards"]]
+    blocks = ray.data.from_items(shards, override_num_blocks=min(len(shards), BLOCKS))
+    return blocks.map_batches(
+        ShardScorer,
+        fn_constructor_args=(json.dumps(order["work"]), max(1, int(cpus))),
+        batch_size=1,
+        num_cpus=cpus,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=2),
+    )
+
+
+def wait_for_room(cpus: float, seconds: float) -> int:
+    """How many actors that ask for so many processors the nodes have room for. Raises EngineFailed for none."""
+    import ray
+
+    end = time.monotonic() + seconds
+    while True:
+        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
+        if room := sum(int(has // cpus) for has in nodes):
+            return room
+        if time.monotonic() > end:
+            there = ", ".join(f"{has:g}" for has in nodes)
+            raise EngineFailed(
+                f"an actor asks for {cpus:g} processors, and no node of the cluster has as many ({there}), also after "
+                f"{seconds:.0f} s: lower MNIST_WORKER_CPUS, or add a node"
+            )
+        time.sleep(POLL_S)
+
+
+def main() -> None:
+    """The order from standard input, what comes to pass to standard output."""
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what Ray prints is no word of ours
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_leave_with_the_run, daemon=True).start()
+    try:
+        for each in drive(order):
+            print(json.dumps(each), file=out, flush=True)
+    except Exception as error:
+        print(json.dumps(failure(error, f"Ray cluster {order['engine']['address']}")), file=out, flush=True)
+
+
+def _leave_with_the_run() -> None:
+    """Standard input ends when the run does not wait any longer, or is gone: actors are given back by ending.
+
+    Read without Python's buffer, whose lock a thread must not hold when the process ends by itself.
+    """
+    while os.read(0, 1 << 16):
+        pass
+    os._exit(0)
