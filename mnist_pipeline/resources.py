@@ -16,6 +16,7 @@ from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.alerts.doors import Alerter, Heartbeat, LogAlerter, NoHeartbeat, UrlHeartbeat, slack_door
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import Snapshot
+from mnist_pipeline.checkpoint_files import Log
 from mnist_pipeline.corrections import Corrections, NoCorrections
 from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.environment import (
@@ -43,6 +44,7 @@ from mnist_pipeline.store import ModelStore
 from mnist_pipeline.studies import Studies
 from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
 from mnist_pipeline.traffic import Traffic
+from mnist_pipeline.trainers import LocalTrainer, Trainer
 
 if TYPE_CHECKING:
     from mnist_pipeline.inbox.mailbox import Mailbox
@@ -155,6 +157,21 @@ class Drift(dg.ConfigurableResource):
         from mnist_pipeline.ml.drift import Limits
 
         return Limits(self.false_alarms / max(1, comparisons), self.tolerance, self.strong, self.least_images)
+
+
+class Training(dg.ConfigurableResource):
+    """Where models are trained, and where a training that is killed finds its checkpoints again.
+
+    location: a folder or s3://bucket/prefix; every_s: seconds at least between two checkpoints.
+    """
+
+    location: str
+    endpoint: str = ""
+    every_s: float
+
+    def open(self, log: Log) -> Trainer:
+        """What trains; nothing is read or written yet. log: is told where it goes on from, and what is refused."""
+        return LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, log)
 
 
 class Tuning(dg.ConfigurableResource):
@@ -337,6 +354,11 @@ def _resources(
             strong=number(env, "MNIST_DRIFT_STRONG", 0.25, high=1.0),
             least_images=whole(env, "MNIST_DRIFT_LEAST_IMAGES", 30, "images", low=10, high=5_000),
             accuracy_floor=number(env, "MNIST_DRIFT_ACCURACY", 0.9, high=1.0),
+        ),
+        "training": Training(
+            location=at("checkpoints"),
+            endpoint=endpoint,
+            every_s=number(env, "MNIST_CHECKPOINT_S", 10.0, "seconds"),
         ),
         "tuning": Tuning(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint

@@ -39,7 +39,7 @@ LAYERS = (
             ),
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic", "observed"),
-            *("corrections", "labelled", "measured", "night_tables", "tracing"),
+            *("corrections", "labelled", "measured", "night_tables", "tracing", "checkpoint_files", "trainers"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
