@@ -37,12 +37,16 @@ class Log(Protocol):
 
 @dataclass
 class CheckpointFiles:
-    """Those of one training. bound: 32 hex digits; every_s: seconds at least from one to the next."""
+    """Those of one training. bound: 32 hex digits; every_s: seconds at least from one to the next.
+
+    last_too: whether the state at the end is kept whatever the time: where somebody else takes it from here.
+    """
 
     shelf: Shelf
     bound: str
     every_s: float
     log: Log
+    last_too: bool = False
     due: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,14 +63,23 @@ class CheckpointFiles:
             self.log.warning("no checkpoint of this training can be used: it starts anew")
         return None
 
-    def save(self, make: Callable[[], Checkpoint]) -> None:
-        """Keep the state if it is time. A storage that fails ends no training: it is told, and tried again later."""
-        begun = time.monotonic()
-        if begun < self.due:
+    def newest(self) -> Checkpoint | None:
+        """The same for somebody who only looks. Raises StoreUnavailable."""
+        return next((found for name in reversed(self._own()) if (found := self._read(name))), None)
+
+    def save(self, make: Callable[[], Checkpoint], over: bool) -> None:
+        """Keep the state if it is time. A storage that fails ends no training: it is told, and tried again later.
+
+        Raises StoreUnavailable at the end where somebody waits for it.
+        """
+        begun, handed_on = time.monotonic(), over and self.last_too
+        if begun < self.due and not handed_on:
             return
         try:
             self.put(make())
         except StoreUnavailable as error:
+            if handed_on:
+                raise
             self.log.warning(f"no checkpoint was written, the training goes on without: {error}")
         ended = time.monotonic()
         self.due = ended + max(self.every_s, (ended - begun) / SHARE)

@@ -86,6 +86,23 @@ def shelf_of(name: str, env: Mapping[str, str] = os.environ) -> Shelf:
     return shelf_at(places(env)(name), env.get("S3_ENDPOINT_URL", ""))
 
 
+def training_cluster(env: Mapping[str, str] = os.environ) -> str:
+    """The head of the Ray cluster that trains, host:port; "" for the process of the run.
+
+    MNIST_TRAIN_ON says which of both. Raises ValueError for an address that leaves open which cluster is joined.
+    """
+    if one_of(env, "MNIST_TRAIN_ON", ("process", "ray")) == "process":
+        return ""
+    address = env.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise ValueError(
+            f"MNIST_TRAIN_ON=ray, and RAY_ADDRESS={address!r} is not the address of a cluster's head: write it as "
+            f"host:port, like ray-head:6379 (or MNIST_TRAIN_ON=process, to train in the process of the run)"
+        )
+    return address
+
+
 def required(env: Mapping[str, str], *names: str) -> dict[str, str]:
     """The values of variables that have no default. Raises ValueError naming all that are not set, at once."""
     if missing := [f"{name}: {REQUIRED[name]}" for name in names if not env.get(name)]:

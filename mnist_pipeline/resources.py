@@ -29,6 +29,7 @@ from mnist_pipeline.environment import (
     required,
     state_folder,
     timezone,
+    training_cluster,
     whole,
 )
 from mnist_pipeline.experiments.courier import Order, follow
@@ -162,15 +163,24 @@ class Drift(dg.ConfigurableResource):
 class Training(dg.ConfigurableResource):
     """Where models are trained, and where a training that is killed finds its checkpoints again.
 
-    location: a folder or s3://bucket/prefix; every_s: seconds at least between two checkpoints.
+    location: a folder or s3://bucket/prefix; every_s: seconds at least between two checkpoints. address: of the head
+    of a Ray cluster, host:port; empty for the process of the run. cpus: that its worker asks for; wait_s: for a node
+    that has as many.
     """
 
     location: str
     endpoint: str = ""
     every_s: float
+    address: str = ""
+    cpus: int = 1
+    wait_s: float = 120.0
 
     def open(self, log: Log) -> Trainer:
         """What trains; nothing is read or written yet. log: is told where it goes on from, and what is refused."""
+        from mnist_pipeline.ray_training import RayTrainer
+
+        if self.address:
+            return RayTrainer(self.address, self.location, self.endpoint, self.every_s, self.cpus, self.wait_s, log)
         return LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, log)
 
 
@@ -359,6 +369,9 @@ def _resources(
             location=at("checkpoints"),
             endpoint=endpoint,
             every_s=number(env, "MNIST_CHECKPOINT_S", 10.0, "seconds"),
+            address=training_cluster(env),
+            cpus=whole(env, "MNIST_TRAIN_CPUS", 1, "processors", low=1, high=1_000),
+            wait_s=number(env, "MNIST_TRAIN_WAIT_S", 120.0, "seconds"),
         ),
         "tuning": Tuning(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint

@@ -40,6 +40,7 @@ LAYERS = (
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic", "observed"),
             *("corrections", "labelled", "measured", "night_tables", "tracing", "checkpoint_files", "trainers"),
+            *("ray_training", "ray_training_driver"),
         },
     ),
     ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),

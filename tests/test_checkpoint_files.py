@@ -173,11 +173,11 @@ def test_a_young_checkpoint_is_not_replaced(files: CheckpointFiles) -> None:
 
     patient = replace(files, every_s=3_600.0)
     for _ in range(3):
-        patient.save(make)
+        patient.save(make, over=False)
     assert made == []  # an hour has not gone by since the start
     patient.due = time.monotonic()
     for _ in range(3):
-        patient.save(make)
+        patient.save(make, over=False)
     assert made == [0]
     assert patient.due > time.monotonic() + 3_500
 
@@ -187,13 +187,13 @@ def test_a_slow_storage_is_asked_seldom(files: CheckpointFiles) -> None:
         time.sleep(0.05)
         return after(1)
 
-    files.save(slowly)
+    files.save(slowly, over=False)
     assert files.due - time.monotonic() > 0.9 * 0.05 / SHARE
 
 
 def test_a_storage_that_fails_ends_no_training_and_is_told(files: CheckpointFiles, notes: Notes) -> None:
     assert isinstance(files.shelf, DiskShelf)
-    replace(files, shelf=FullDisk(files.shelf.root)).save(lambda: after(1))
+    replace(files, shelf=FullDisk(files.shelf.root)).save(lambda: after(1), over=True)
     assert notes.lines == ["warning: no checkpoint was written, the training goes on without: the disk is full"]
 
 

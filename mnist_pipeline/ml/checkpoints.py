@@ -28,8 +28,8 @@ class Checkpoints(Protocol):
     def load(self) -> Checkpoint | None:
         """What is to be gone on from; None: from the start."""
 
-    def save(self, make: Callable[[], Checkpoint]) -> None:
-        """Keep the state of now, or not if the last one is young: then it is not even made."""
+    def save(self, make: Callable[[], Checkpoint], over: bool) -> None:
+        """Keep the state of now, or not if the last one is young: then it is not even made. over: it is the last."""
 
 
 class NoCheckpoints:
@@ -39,7 +39,7 @@ class NoCheckpoints:
         """Nothing."""
         return None
 
-    def save(self, make: Callable[[], Checkpoint]) -> None:
+    def save(self, make: Callable[[], Checkpoint], over: bool) -> None:
         """Nothing happens."""
 
 

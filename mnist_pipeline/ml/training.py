@@ -219,7 +219,7 @@ class _Loop:
                 progress.best_weights = copy.deepcopy(self._judged().state_dict())
             progress.history.append(epoch)
             on_epoch(epoch)
-            checkpoints.save(lambda: self._checkpoint(progress))
+            checkpoints.save(lambda: self._checkpoint(progress), progress.is_over(self.epochs, self.config.patience))
         self.network.load_state_dict(progress.best_weights)
         return Trained(self.network.cpu().eval(), self.config, progress.history, progress.resumed_at)
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from checkpoint_watch import reached
 from children import Start, make
 from fault_table import Tried
 from pipelines import DATA, Pipeline, metadata
 from processes import wait
-
-from mnist_pipeline.ml.checkpoints import unpack
 
 pytestmark = pytest.mark.slow
 EPOCHS, KILLED_AT = 15, 9
@@ -23,26 +22,17 @@ LONG: dict[str, Any] = {  # everything that moves: averaged weights, dropout, wa
 }
 
 
-def reached(pipeline: Pipeline) -> int:
-    """The epoch of the newest checkpoint that lies there."""
-    found = sorted((pipeline.state / "checkpoints").glob("[0-9a-f]*.safetensors"))
-    try:
-        return len(unpack(found[-1].read_bytes(), found[-1].name[:32]).facts["history"]) if found else 0
-    except FileNotFoundError:  # replaced just now
-        return 0
-
-
 def test_killed_at_epoch_9_of_15_it_goes_on_to_the_same_version(tmp_path: Path, start: Start, tried: Tried) -> None:
     unbroken = Pipeline(tmp_path / "unbroken", MLFLOW_TRACKING_URI="none", MNIST_CHECKPOINT_S="0")
     unbroken.run(*DATA)
     broken = unbroken.copy(tmp_path / "broken")
     child, _said = start(make, broken.env, "digit_classifier", LONG, None)
-    wait(f"epoch {KILLED_AT}", lambda: reached(broken) >= KILLED_AT, 90, every=0.01)
+    wait(f"epoch {KILLED_AT}", lambda: reached(broken.state / "checkpoints") >= KILLED_AT, 90, every=0.01)
     time.sleep(0.05)  # into the next epoch
     child.kill()
     child.join()
     assert child.exitcode == -signal.SIGKILL
-    assert KILLED_AT <= reached(broken) < EPOCHS
+    assert KILLED_AT <= reached(broken.state / "checkpoints") < EPOCHS
     assert broken.store.versions() == []
     again = broken.run("digit_classifier", digit_classifier=LONG)
     whole = unbroken.run("digit_classifier", digit_classifier=LONG)

@@ -30,7 +30,7 @@ class Kept:
     def load(self) -> Checkpoint | None:
         return unpack(self.start, BOUND) if self.start else None
 
-    def save(self, make: Callable[[], Checkpoint]) -> None:
+    def save(self, make: Callable[[], Checkpoint], over: bool) -> None:
         self.made.append(pack(make(), BOUND))
 
 
