@@ -37,8 +37,9 @@ class Log(Protocol):
 
 @dataclass
 class CheckpointFiles:
-    """Those of one training. bound: 32 hex digits; every_s: seconds at least from one to the next.
+    """Those of one training. bound: 32 hex digits.
 
+    every_s: seconds at least from one to the next, and more on a slow storage; 0: after each epoch, whatever it costs.
     last_too: whether the state at the end is kept whatever the time: where somebody else takes it from here.
     """
 
@@ -82,7 +83,7 @@ class CheckpointFiles:
                 raise
             self.log.warning(f"no checkpoint was written, the training goes on without: {error}")
         ended = time.monotonic()
-        self.due = ended + max(self.every_s, (ended - begun) / SHARE)
+        self.due = ended + (max(self.every_s, (ended - begun) / SHARE) if self.every_s else 0.0)
 
     def put(self, checkpoint: Checkpoint) -> None:
         """Keep it now, in place of those before it. Raises StoreUnavailable."""

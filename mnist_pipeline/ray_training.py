@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 COMMAND = (sys.executable, "-c", "from mnist_pipeline.ray_training_driver import main; main()")
 PROJECT = Path(__file__).resolve().parents[1]  # from where the package is found, installed or not
-KNOCK_S, JOINS_S, ENDS_S = 5.0, 90.0, 20.0
+DIVERGED = "diverged"
+KNOCK_S, JOINS_S, ENDS_S = 5.0, 120.0, 20.0
+ANSWERS_S = 60.0  # that a cluster may take to say what it has
 
 
 class ClusterAway(ConnectionError):
@@ -92,12 +94,14 @@ class RayTrainer:
                 yield trained
             return
         files, data = self._files(lesson)
+        _check_installed()
+        _knock(self.address)
         data.put(_packed(lesson))
         try:
             self._train(self._order(lesson, files, data))
+            trained = _collected(lesson, files, data)
         finally:
             data.clear()
-        trained = _collected(lesson, files)
         for epoch in trained.history[trained.resumed_at :]:
             on_epoch(epoch)
         yield trained
@@ -105,11 +109,9 @@ class RayTrainer:
 
     def _train(self, order: Order) -> None:
         """Until the last checkpoint is there."""
-        _check_installed()
-        _knock(self.address)
         with _driver(order) as said:
             said.wait("it is joined", JOINS_S, "joined")
-            said.wait("a node fits", self.wait_s + KNOCK_S, "fits")
+            said.wait("a node fits", self.wait_s + ANSWERS_S, "fits")
             said.wait("the model is trained", None, "trained")
 
     def _files(self, lesson: Lesson) -> tuple[CheckpointFiles, CheckpointFiles]:
@@ -154,9 +156,13 @@ def _packed(lesson: Lesson) -> Any:
     return Checkpoint({**images, **labels}, {})
 
 
-def _collected(lesson: Lesson, files: CheckpointFiles) -> Trained:
-    from mnist_pipeline.ml.training import finished
+def _collected(lesson: Lesson, files: CheckpointFiles, data: CheckpointFiles) -> Trained:
+    """The worker has put why it diverged in place of the data."""
+    from mnist_pipeline.ml.training import TrainingDiverged, finished
 
+    left = data.newest()
+    if left and DIVERGED in left.facts:
+        raise TrainingDiverged(left.facts[DIVERGED])
     if last := files.newest():
         return finished(lesson.config, lesson.classes, last)
     raise RayTrainingFailed(
@@ -202,9 +208,7 @@ class _Driver:
 
 
 def _error(said: dict[str, str]) -> Exception:
-    from mnist_pipeline.ml.training import TrainingDiverged
-
-    kinds: dict[str, type[Exception]] = {"diverged": TrainingDiverged, "away": ClusterAway}
+    kinds: dict[str, type[Exception]] = {"away": ClusterAway}
     return kinds.get(said["kind"], RayTrainingFailed)(said["failed"])
 
 

@@ -14,10 +14,11 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from typing import IO, Any
 
 from mnist_pipeline.checkpoint_files import CheckpointFiles
-from mnist_pipeline.ray_training import Order
+from mnist_pipeline.ray_training import DIVERGED, Order
 from mnist_pipeline.storage.locations import shelf_at
 
 FAILURES = 3  # of the worker, after each of which it goes on from its checkpoint
@@ -40,7 +41,7 @@ def main() -> None:
         _carry_out(order, said)
     except Exception as error:
         log.exception("the training on the Ray cluster failed")
-        kind, why = _cause(error)
+        kind, why = _cause(error, order)
         print(json.dumps({"failed": why, "kind": kind}), file=said)
 
 
@@ -104,15 +105,18 @@ def learn_here(order: dict[str, Any]) -> None:
     """What the worker does. It gives nothing back: the model is its last checkpoint."""
     import torch
 
+    from mnist_pipeline.ml.checkpoints import Checkpoint
     from mnist_pipeline.ml.config import ModelConfig
     from mnist_pipeline.ml.digits import LabeledImages
     from mnist_pipeline.ml.learning import learn
+    from mnist_pipeline.ml.training import TrainingDiverged
 
     given = Order(**order)
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     torch.set_num_threads(given.cpus)  # Ray has set it to what it likes; weights depend on it
     shelf = shelf_at(given.location, given.endpoint)
-    data = CheckpointFiles(shelf, given.data, given.every_s, log).newest()
+    images = CheckpointFiles(shelf, given.data, given.every_s, log)
+    data = images.newest()
     if data is None:
         raise FileNotFoundError(
             f"{os.uname().nodename} does not see {given.location}, where the run has put the images: that is a folder "
@@ -124,19 +128,24 @@ def learn_here(order: dict[str, Any]) -> None:
     )
     log.info("process %d trains with %d threads", os.getpid(), torch.get_num_threads())
     files = CheckpointFiles(shelf, given.bound, given.every_s, log, last_too=True)
-    learn(train, validation, given.classes, ModelConfig(**given.config), _tell, checkpoints=files)
+    try:
+        learn(train, validation, given.classes, ModelConfig(**given.config), _tell, checkpoints=files)
+    except TrainingDiverged as error:  # as it would again: told in place of the data, so that Ray tries nothing again
+        images.put(Checkpoint({}, {DIVERGED: str(error)}))
 
 
 def _tell(epoch: Any) -> None:
     log.info(epoch.line())
 
 
-def _cause(error: Exception) -> tuple[str, str]:
+def _cause(error: Exception, order: Order) -> tuple[str, str]:
     """(kind, what to tell), of what went wrong in the worker where that is known."""
-    from mnist_pipeline.ml.training import TrainingDiverged
-
+    said = "".join(traceback.format_exception(error))
+    if "AuthenticationError" in said:
+        return "failed", (
+            f"the Ray cluster at {order.address} does not take the token of this process: set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN as they are set on its nodes"
+        )
     inner = next(iter(getattr(error, "worker_failures", {}).values()), error)
     inner = getattr(inner, "cause", None) or inner
-    if isinstance(inner, TrainingDiverged):
-        return "diverged", str(inner)
     return ("away" if isinstance(error, ConnectionError) else "failed"), f"{type(inner).__name__}: {inner}"

@@ -1,7 +1,7 @@
-"""A real Ray cluster on loopback for tests: its nodes, their processes to kill, and the environment that a driver needs.
+"""A real Ray cluster on loopback for tests: its nodes, their processes to kill, and the environment of a driver.
 
-It runs in a process of its own, `python tests/ray_cluster.py '[{"num_cpus": 1}, …]'`, so that no test process ever imports
-Ray: its settings are read on import, its warnings would be errors, and pytest would keep its threads.
+It runs in a process of its own, `python tests/ray_cluster.py '[{"num_cpus": 1}, …]'`, so that no test process ever
+imports Ray: its settings are read on import, its warnings would be errors, and pytest would keep its threads.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")  # what Ray prints goes to the log
     os.dup2(2, 1)
     cluster = Cluster(shutdown_at_exit=True)
-    started = [cluster.add_node(include_dashboard=False, **node) for node in json.loads(sys.argv[1])]
+    started = [cluster.add_node(**{"include_dashboard": False, **node}) for node in json.loads(sys.argv[1])]
     raylets = [node.all_processes["raylet"][0].process.pid for node in started]
     processes = [each.process.pid for node in started for kind in node.all_processes.values() for each in kind]
     print(json.dumps({"address": cluster.address, "raylets": raylets, "processes": processes}), file=out, flush=True)

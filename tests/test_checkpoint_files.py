@@ -187,8 +187,28 @@ def test_a_slow_storage_is_asked_seldom(files: CheckpointFiles) -> None:
         time.sleep(0.05)
         return after(1)
 
-    files.save(slowly, over=False)
-    assert files.due - time.monotonic() > 0.9 * 0.05 / SHARE
+    seldom = replace(files, every_s=0.001)
+    time.sleep(0.002)
+    seldom.save(slowly, over=False)
+    assert seldom.due - time.monotonic() > 0.9 * 0.05 / SHARE
+
+
+def test_after_each_epoch_is_after_each_epoch(files: CheckpointFiles) -> None:
+    for epoch in (1, 2, 3):
+        files.save(lambda epoch=epoch: after(epoch), over=False)
+        assert reached(files.load()) == epoch
+
+
+def test_the_last_state_is_kept_where_somebody_takes_it_from_there(files: CheckpointFiles, notes: Notes) -> None:
+    assert isinstance(files.shelf, DiskShelf)
+    handing_on = replace(files, every_s=3_600.0, last_too=True)
+    handing_on.save(lambda: after(14), over=False)
+    assert files.newest() is None
+    handing_on.save(lambda: after(15), over=True)
+    assert reached(files.newest()) == 15
+    with pytest.raises(StoreUnavailable):
+        replace(handing_on, shelf=FullDisk(files.shelf.root)).save(lambda: after(15), over=True)
+    assert notes.lines == []
 
 
 def test_a_storage_that_fails_ends_no_training_and_is_told(files: CheckpointFiles, notes: Notes) -> None:

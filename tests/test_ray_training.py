@@ -103,7 +103,7 @@ on_a_cluster = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    with ray_cluster() as started:
+    with ray_cluster([{"num_cpus": 2, "include_dashboard": True}]) as started:
         yield started
 
 
@@ -215,5 +215,8 @@ def test_without_the_token_nobody_is_let_in(
     joined: RayCluster, trainer: RayTrainer, lesson: Lesson, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", joined.without_token()["RAY_AUTH_TOKEN"])
-    with pytest.raises(RayTrainingFailed), replace(trainer, address=joined.address).fitted(lesson, quiet, quiet):
+    with (
+        pytest.raises(RayTrainingFailed, match="does not take the token of this process: set RAY_AUTH_MODE=token"),
+        replace(trainer, address=joined.address).fitted(lesson, quiet, quiet),
+    ):
         pass
