@@ -15,6 +15,7 @@ BENCHMARKS = (
     "gate",
     "contest",
     "drift",
+    "checkpoints",
     "fast",
     "accurate",
     "calibration",

@@ -92,15 +92,29 @@ def ray_address(env: Mapping[str, str], environment: str) -> str:
     MNIST_ENGINE says which of both; where it is not set, prod takes the cluster if RAY_ADDRESS names one. Raises
     ValueError for an address that leaves open which cluster is joined, or that is none of a head.
     """
-    address = env.get("RAY_ADDRESS", "")
     engine = one_of(env, "MNIST_ENGINE", ("auto", "local", "ray"))
-    if engine == "local" or (engine == "auto" and not (address and environment == "prod")):
+    if engine == "local" or (engine == "auto" and not (env.get("RAY_ADDRESS") and environment == "prod")):
         return ""
+    return _head(env, "MNIST_ENGINE=local, to score nights on this machine")
+
+
+def training_cluster(env: Mapping[str, str] = os.environ) -> str:
+    """The head of the Ray cluster that trains, host:port; "" for the process of the run.
+
+    MNIST_TRAIN_ON says which of both. Raises ValueError for an address that leaves open which cluster is joined.
+    """
+    if one_of(env, "MNIST_TRAIN_ON", ("process", "ray")) == "process":
+        return ""
+    return _head(env, "MNIST_TRAIN_ON=process, to train in the process of the run")
+
+
+def _head(env: Mapping[str, str], otherwise: str) -> str:
+    address = env.get("RAY_ADDRESS", "")
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         raise ValueError(
             f"RAY_ADDRESS={address!r} is not the address of a cluster's head: write it as host:port, like "
-            f"ray-head:6379 (or MNIST_ENGINE=local, to score nights on this machine)"
+            f"ray-head:6379 (or {otherwise})"
         )
     return address
 

@@ -16,6 +16,7 @@ from mnist_pipeline.acquire import DATASETS, DigitSource
 from mnist_pipeline.alerts.doors import Alerter, Heartbeat, LogAlerter, NoHeartbeat, UrlHeartbeat, slack_door
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import Snapshot
+from mnist_pipeline.checkpoint_files import Log
 from mnist_pipeline.corrections import Corrections, NoCorrections
 from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.environment import (
@@ -29,6 +30,7 @@ from mnist_pipeline.environment import (
     required,
     state_folder,
     timezone,
+    training_cluster,
     whole,
 )
 from mnist_pipeline.experiments.courier import Order, follow
@@ -44,6 +46,7 @@ from mnist_pipeline.store import ModelStore
 from mnist_pipeline.studies import Studies
 from mnist_pipeline.tracking import NoTracker, Pages, SpoolTracker, Tracker, is_server
 from mnist_pipeline.traffic import Traffic
+from mnist_pipeline.trainers import LocalTrainer, Trainer
 
 if TYPE_CHECKING:
     from mnist_pipeline.inbox.engines import Engine
@@ -165,6 +168,30 @@ class Drift(dg.ConfigurableResource):
         from mnist_pipeline.ml.drift import Limits
 
         return Limits(self.false_alarms / max(1, comparisons), self.tolerance, self.strong, self.least_images)
+
+
+class Training(dg.ConfigurableResource):
+    """Where models are trained, and where a training that is killed finds its checkpoints again.
+
+    location: a folder or s3://bucket/prefix; every_s: seconds at least between two checkpoints. address: of the head
+    of a Ray cluster, host:port; empty for the process of the run. cpus: that its worker asks for; wait_s: for a node
+    that has as many.
+    """
+
+    location: str
+    endpoint: str = ""
+    every_s: float
+    address: str = ""
+    cpus: int = 1
+    wait_s: float = 120.0
+
+    def open(self, log: Log) -> Trainer:
+        """What trains; nothing is read or written yet. log: is told where it goes on from, and what is refused."""
+        from mnist_pipeline.ray_training import RayTrainer
+
+        if self.address:
+            return RayTrainer(self.address, self.location, self.endpoint, self.every_s, self.cpus, self.wait_s, log)
+        return LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, log)
 
 
 class Tuning(dg.ConfigurableResource):
@@ -375,6 +402,14 @@ def _resources(
             strong=number(env, "MNIST_DRIFT_STRONG", 0.25, high=1.0),
             least_images=whole(env, "MNIST_DRIFT_LEAST_IMAGES", 30, "images", low=10, high=5_000),
             accuracy_floor=number(env, "MNIST_DRIFT_ACCURACY", 0.9, high=1.0),
+        ),
+        "training": Training(
+            location=at("checkpoints"),
+            endpoint=endpoint,
+            every_s=number(env, "MNIST_CHECKPOINT_S", 10.0, "seconds"),
+            address=training_cluster(env),
+            cpus=whole(env, "MNIST_TRAIN_CPUS", 1, "processors", low=1, high=1_000),
+            wait_s=number(env, "MNIST_TRAIN_WAIT_S", 120.0, "seconds"),
         ),
         "tuning": Tuning(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint

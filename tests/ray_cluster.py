@@ -105,7 +105,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w")  # what Ray prints goes to the log
     os.dup2(2, 1)
     cluster = Cluster(shutdown_at_exit=True)
-    started = [cluster.add_node(include_dashboard=False, **node) for node in json.loads(sys.argv[1])]
+    started = [cluster.add_node(**{"include_dashboard": False, **node}) for node in json.loads(sys.argv[1])]
     raylets = [node.all_processes["raylet"][0].process.pid for node in started]
     processes = [each.process.pid for node in started for kind in node.all_processes.values() for each in kind]
     print(json.dumps({"address": cluster.address, "raylets": raylets, "processes": processes}), file=out, flush=True)

@@ -14,16 +14,18 @@ from mnist_pipeline.assets.launchpad import choice, given, optional_fields
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.config import NETWORKS, ModelConfig, Preset, configure
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.resources import Models, Pictures, Tracking
+from mnist_pipeline.resources import Models, Pictures, Tracking, Training
 from mnist_pipeline.retries import retrying
 from mnist_pipeline.store import Card, ModelStore
+from mnist_pipeline.trainers import Lesson
 
 if TYPE_CHECKING:
     from mnist_pipeline.ml.training import Trained
 
 LEARNING = (
     *("ml/config.py", "ml/network.py", "ml/architectures.py", "ml/resnet.py", "ml/vision_transformer.py"),
-    *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/learning.py"),
+    *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/training_state.py", "ml/checkpoints.py"),
+    "ml/learning.py",
 )
 STORING = (
     *("ml/classical_graphs.py", "ml/artifacts.py", "ml/calibration.py", "ml/conformal.py", "ml/predictor.py"),
@@ -58,24 +60,22 @@ def digit_classifier(
     models: Models,
     pictures: Pictures,
     tracking: Tracking,
+    training: Training,
 ) -> dg.MaterializeResult[str]:
-    """A trained model, stored as an immutable version; the value is its name. `architecture` says which it is."""
+    """A trained model, stored as an immutable version; the value is its name. `architecture` says which it is.
+
+    A training that was killed goes on from its last checkpoint when it is asked for again with the same settings.
+    """
     from mnist_pipeline.ml import plots
-    from mnist_pipeline.ml.learning import learn
 
     chosen, data = _chosen(config), processed_mnist_data
     with tracking.open(context) as tracker, _progress_bar() as on_step:
         records.settings(tracker, chosen, data, CODE)
-        trained = learn(
-            data["train"],
-            data["validation"],
-            len(data.origin.class_names),
-            chosen,
-            on_epoch=records.each_epoch(tracker, context.log.info),
-            on_step=on_step,
-        )
-        card = store_version(models.open(), trained, data, context.run.run_id)
+        on_epoch, lesson = records.each_epoch(tracker, context.log.info), Lesson(data, chosen, CODE)
+        with training.open(context.log).fitted(lesson, on_epoch, on_step) as trained:
+            card = store_version(models.open(), trained, data, context.run.run_id)
         curves = plots.training_curves(trained.history)
+        records.resumed(tracker, trained)
         records.stored(tracker, card)
         tracker.artifact("training_curves.png", curves)
     context.log.info(f"stored version {card.name}")
@@ -193,6 +193,7 @@ def _facts(trained: "Trained") -> dict[str, Any]:
         "training_seconds": last.seconds,
         "images_per_second": last.images_per_s,
         **({"parameters": weights} if weights else {}),
+        **({"resumed_at_epoch": trained.resumed_at} if trained.resumed_at else {}),
         "config": dg.MetadataValue.json(trained.config.model_dump()),
     }
 

@@ -18,7 +18,7 @@ from mnist_pipeline.tracking import Tracker
 
 if TYPE_CHECKING:
     from mnist_pipeline.inbox.tables import Tally
-    from mnist_pipeline.ml.training import Epoch
+    from mnist_pipeline.ml.training import Epoch, Trained
 
 
 def settings(tracker: Tracker, config: ModelConfig, data: DigitData, code: str) -> None:
@@ -33,17 +33,26 @@ def each_epoch(tracker: Tracker, log: Callable[[str], None]) -> "Callable[[Epoch
 
     def record(epoch: "Epoch") -> None:
         log(epoch.line())
-        tracker.metrics(
-            {
-                "train_loss": epoch.train_loss,
-                "validation_loss": epoch.validation_loss,
-                "validation_accuracy": epoch.validation_accuracy,
-                "images_per_second": epoch.images_per_s,
-            },
-            step=epoch.number,
-        )
+        tracker.metrics(_numbers(epoch), step=epoch.number)
 
     return record
+
+
+def resumed(tracker: Tracker, trained: "Trained") -> None:
+    """After a training that went on from a checkpoint: the epochs before it, which another run may have trained."""
+    if trained.resumed_at:
+        tracker.tags({"resumed_at_epoch": trained.resumed_at})
+    for epoch in trained.history[: trained.resumed_at]:
+        tracker.metrics(_numbers(epoch), step=epoch.number)
+
+
+def _numbers(epoch: "Epoch") -> dict[str, float]:
+    return {
+        "train_loss": epoch.train_loss,
+        "validation_loss": epoch.validation_loss,
+        "validation_accuracy": epoch.validation_accuracy,
+        "images_per_second": epoch.images_per_s,
+    }
 
 
 def stored(tracker: Tracker, card: Card) -> None:

@@ -1,6 +1,7 @@
 """The training loop: uint8 images resident in memory, no loader workers, nothing that synchronises inside a step.
 
-Which model is good enough to deploy is decided in `gate`; what is stored of it is in `artifacts`.
+Which model is good enough to deploy is decided in `gate`; what is stored of it is in `artifacts`. What a checkpoint
+takes of network and optimizer is in `training_state`; where one is kept is not known here.
 """
 
 import contextlib
@@ -11,7 +12,8 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,11 +21,23 @@ from torch import nn
 
 from mnist_pipeline.ml.architectures import network_for
 from mnist_pipeline.ml.augmentation import augment
+from mnist_pipeline.ml.checkpoints import Checkpoint, Checkpoints, NoCheckpoints
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import LabeledImages
 from mnist_pipeline.ml.network import Network
+from mnist_pipeline.ml.training_state import (
+    below,
+    generator_tensors,
+    optimizer_tensors,
+    pace,
+    restore_generators,
+    restore_optimizer,
+    restore_pace,
+    under,
+)
 
 VALIDATION_BATCH = 250  # activations that stay in the cache: 1.4 times as fast as 1,000
+NO_CHECKPOINTS = NoCheckpoints()
 SMALLEST_EPOCH = 16  # steps; on small data the batch shrinks first, then epochs are added
 
 
@@ -60,15 +74,50 @@ class Epoch:
 
 @dataclass
 class Trained:
-    """A network with its best weights, on the CPU in evaluation mode, and how it got there."""
+    """A network with its best weights, on the CPU in evaluation mode, and how it got there.
+
+    resumed_at: after which epoch it went on from a checkpoint the last time; 0: never.
+    """
 
     network: Network
     config: ModelConfig
     history: list[Epoch] = field(default_factory=list)
+    resumed_at: int = 0
 
     @property
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
+        return next(epoch for epoch in reversed(self.history) if epoch.best)
+
+
+@dataclass
+class _Progress:
+    """How far a training is. What was best is known from its history, but for the weights."""
+
+    history: list[Epoch] = field(default_factory=list)
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    resumed_at: int = 0
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "_Progress":
+        history = [Epoch(**{**each, "losses": tuple(each["losses"])}) for each in checkpoint.facts["history"]]
+        return cls(history, below("best", checkpoint.tensors), checkpoint.facts["resumed_at"])
+
+    def is_better(self, loss: float, min_delta: float) -> bool:
+        """Than the best so far; the first epoch always is."""
+        return not self.history or loss < self._best().validation_loss - min_delta
+
+    def is_over(self, epochs: int, patience: int) -> bool:
+        """Whether all epochs are done, or too many went by without a better one."""
+        if not self.history:
+            return False
+        number = self.history[-1].number
+        return number >= epochs or bool(patience and number - self._best().number >= patience)
+
+    def facts(self) -> dict[str, Any]:
+        return {"history": [asdict(epoch) for epoch in self.history], "resumed_at": self.resumed_at}
+
+    def _best(self) -> Epoch:
         return next(epoch for epoch in reversed(self.history) if epoch.best)
 
 
@@ -94,6 +143,29 @@ def computes_in_bfloat16(device: torch.device) -> bool:
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
 
 
+def circumstances(config: ModelConfig) -> dict[str, Any]:
+    """What else decides on the last bit of the weights, besides data, code and configuration, in this process.
+
+    Raises ValueError where the device is missing.
+    """
+    device = choose_device(config.device)
+    return {
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "processor": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "bfloat16": _in_bfloat16(config, device),
+    }
+
+
+def finished(config: ModelConfig, classes: int, checkpoint: Checkpoint) -> Trained:
+    """What a training came to that ended elsewhere, from the last checkpoint that it left."""
+    progress = _Progress.of(checkpoint)
+    network = network_for(config, classes).to(memory_format=torch.channels_last)  # as after training: the same logits
+    network.load_state_dict(progress.best_weights)
+    return Trained(network.eval(), config, progress.history, progress.resumed_at)
+
+
 def train(
     training: LabeledImages,
     validation: LabeledImages,
@@ -101,14 +173,16 @@ def train(
     config: ModelConfig,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int, int], None] = lambda step, steps: None,
+    checkpoints: Checkpoints = NO_CHECKPOINTS,
 ) -> Trained:
     """Fit the network of a configuration; the weights with the lowest validation loss are kept.
 
     Raises TrainingDiverged, and ValueError for an architecture that is no network.
-    Same data, config, machine and number of threads: the same weights, bit for bit.
+    Same data, config, machine and number of threads: the same weights, bit for bit, however often it was broken off
+    and went on from a checkpoint. Epochs that lie before one are told to nobody again.
     """
     with _seeded(config.seed), _roomy_malloc(), _deterministic():
-        return _Loop(training, validation, classes, config).run(on_epoch, on_step)
+        return _Loop(training, validation, classes, config).run(on_epoch, on_step, checkpoints)
 
 
 class _Loop:
@@ -125,32 +199,55 @@ class _Loop:
         self.update = _bare_step(self.optimizer)
         self.schedule = _schedule(self.optimizer, config, self.epochs * self.steps_per_epoch)
         self.generator = torch.Generator().manual_seed(config.seed)
-        auto = config.precision == "auto"
-        self.bfloat16 = computes_in_bfloat16(self.device) if auto else config.precision == "bfloat16"
+        self.bfloat16 = _in_bfloat16(config, self.device)
 
     def _resident(self, data: LabeledImages) -> tuple[torch.Tensor, torch.Tensor]:
         # a copy: the arrays may be read-only views of a file, which torch warns about
         images, labels = torch.tensor(data.images), torch.tensor(data.labels, dtype=torch.int64)
         return images.to(self.device), labels.to(self.device)
 
-    def run(self, on_epoch: Callable[[Epoch], None], on_step: Callable[[int, int], None]) -> Trained:
+    def run(
+        self, on_epoch: Callable[[Epoch], None], on_step: Callable[[int, int], None], checkpoints: Checkpoints
+    ) -> Trained:
         """All epochs, or as many as patience allows."""
-        history: list[Epoch] = []
-        best_loss, best_weights, waited, begun = math.inf, None, 0, time.perf_counter()
-        for number in range(1, self.epochs + 1):
-            epoch = self._epoch(number, begun, on_step)
-            if epoch.validation_loss < best_loss - (self.config.min_delta if history else 0.0):
-                best_loss, waited, epoch = epoch.validation_loss, 0, replace(epoch, best=True)
-                best_weights = copy.deepcopy(self._judged().state_dict())
-            else:
-                waited += 1
-            history.append(epoch)
+        progress = self._gone_on(checkpoints.load())
+        begun = time.perf_counter() - (progress.history[-1].seconds if progress.history else 0.0)
+        while not progress.is_over(self.epochs, self.config.patience):
+            epoch = self._epoch(len(progress.history) + 1, begun, on_step)
+            if progress.is_better(epoch.validation_loss, self.config.min_delta):
+                epoch = replace(epoch, best=True)
+                progress.best_weights = copy.deepcopy(self._judged().state_dict())
+            progress.history.append(epoch)
             on_epoch(epoch)
-            if self.config.patience and waited >= self.config.patience:
-                break
-        assert best_weights is not None  # the first finite loss is below infinity
-        self.network.load_state_dict(best_weights)
-        return Trained(self.network.cpu().eval(), self.config, history)
+            checkpoints.save(lambda: self._checkpoint(progress), progress.is_over(self.epochs, self.config.patience))
+        self.network.load_state_dict(progress.best_weights)
+        return Trained(self.network.cpu().eval(), self.config, progress.history, progress.resumed_at)
+
+    def _checkpoint(self, progress: _Progress) -> Checkpoint:
+        """Everything that moves, as it is between two epochs."""
+        averaged = self.averaged.state_dict() if self.averaged is not None else {}
+        tensors = {
+            **under("network", self.network.state_dict()),
+            **under("averaged", averaged),
+            **under("best", progress.best_weights),
+            **under("optimizer", optimizer_tensors(self.optimizer)),
+            **under("generators", generator_tensors(self.generator, self.device)),
+        }
+        return Checkpoint(tensors, {**progress.facts(), "pace": pace(self.optimizer, self.schedule)})
+
+    def _gone_on(self, checkpoint: Checkpoint | None) -> _Progress:
+        """The progress of a checkpoint, with everything put where it was; or none."""
+        if checkpoint is None:
+            return _Progress()
+        tensors = checkpoint.tensors
+        self.network.load_state_dict(below("network", tensors))
+        if self.averaged is not None:
+            self.averaged.load_state_dict(below("averaged", tensors))
+        restore_optimizer(self.optimizer, below("optimizer", tensors))
+        restore_pace(self.optimizer, self.schedule, checkpoint.facts["pace"])
+        restore_generators(self.generator, self.device, below("generators", tensors))
+        progress = _Progress.of(checkpoint)
+        return replace(progress, resumed_at=len(progress.history))
 
     def _judged(self) -> Network:
         return self.averaged if self.averaged is not None else self.network
@@ -226,6 +323,10 @@ class _Loop:
             loss += F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=self.config.label_smoothing)
             right += (logits.argmax(1) == wanted).sum()
         return loss.item() / len(labels), right.item() / len(labels)
+
+
+def _in_bfloat16(config: ModelConfig, device: torch.device) -> bool:
+    return computes_in_bfloat16(device) if config.precision == "auto" else config.precision == "bfloat16"
 
 
 def _stretches(losses: torch.Tensor) -> tuple[float, ...]:

@@ -1,0 +1,256 @@
+"""Training on a Ray cluster, as the run sees it: a driver in a process of its own, which joins the cluster and waits.
+
+A process of its own, because Ray ends the process that has lost its cluster, takes over its signals, and a call into a
+cluster that does not answer can then be ended; an ended driver gives back its actors.
+Data and checkpoints lie where both sides see them, and the trained model is the last checkpoint.
+Not here: what the driver and the worker do (`ray_training_driver.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mnist_pipeline.checkpoint_files import CheckpointFiles, Log
+from mnist_pipeline.ml.config import NETWORKS
+from mnist_pipeline.storage.locations import shelf_at
+from mnist_pipeline.trainers import Lesson, LocalTrainer, OnEpoch, OnStep
+
+if TYPE_CHECKING:
+    from mnist_pipeline.ml.training import Trained
+
+COMMAND = (sys.executable, "-c", "from mnist_pipeline.ray_training_driver import main; main()")
+PROJECT = Path(__file__).resolve().parents[1]  # from where the package is found, installed or not
+DIVERGED = "diverged"
+KNOCK_S, JOINS_S, ENDS_S = 5.0, 120.0, 20.0
+ANSWERS_S = 60.0  # that a cluster may take to say what it has
+
+
+class ClusterAway(ConnectionError):
+    """Nobody answers at the address of the cluster. It may come back, so Dagster tries the step again."""
+
+
+class RayTrainingFailed(RuntimeError):
+    """The cluster did not train: it says why. What is in the last checkpoint is not lost."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What driver and worker have to know. data, bound: of the files with the images, and with the checkpoints.
+
+    cpus: processors of the worker, and threads of torch; gpus: 0 or 1; wait_s: for a node that has as many.
+    """
+
+    address: str
+    location: str
+    endpoint: str
+    data: str
+    bound: str
+    config: dict[str, Any]
+    classes: int
+    every_s: float
+    cpus: int
+    gpus: int
+    wait_s: float
+
+
+@dataclass(frozen=True)
+class RayTrainer:
+    """One worker of a Ray cluster, by TorchTrainer. address: of the head, host:port; the run is on one of its nodes.
+
+    location: of checkpoints, a bucket or a folder that all nodes see under the same path. The others: see `Order`.
+    With as many threads it gives the same weights as this process would.
+    """
+
+    address: str
+    location: str
+    endpoint: str
+    every_s: float
+    cpus: int
+    wait_s: float
+    log: Log
+
+    @contextmanager
+    def fitted(self, lesson: Lesson, on_epoch: OnEpoch, on_step: OnStep) -> Iterator[Trained]:
+        """on_epoch is told at the end, of all epochs of this run; meanwhile the worker's lines are in its output.
+
+        Raises ClusterAway, RayTrainingFailed, TrainingDiverged; ValueError where Ray is not installed.
+        """
+        if lesson.config.architecture not in NETWORKS:  # fitted in one step, with nothing to go on from
+            with LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, self.log).fitted(
+                lesson, on_epoch, on_step
+            ) as trained:
+                yield trained
+            return
+        files, data = self._files(lesson)
+        _check_installed()
+        _knock(self.address)
+        data.put(_packed(lesson))
+        try:
+            self._train(self._order(lesson, files, data))
+            trained = _collected(lesson, files, data)
+        finally:
+            data.clear()
+        for epoch in trained.history[trained.resumed_at :]:
+            on_epoch(epoch)
+        yield trained
+        files.clear()
+
+    def _train(self, order: Order) -> None:
+        """Until the last checkpoint is there."""
+        with _driver(order) as said:
+            said.wait("it is joined", JOINS_S, "joined")
+            said.wait("a node fits", self.wait_s + ANSWERS_S, "fits")
+            said.wait("the model is trained", None, "trained")
+
+    def _files(self, lesson: Lesson) -> tuple[CheckpointFiles, CheckpointFiles]:
+        """Of the checkpoints, and of the data."""
+        from mnist_pipeline.ml.checkpoints import bound_to
+
+        around = {"on": "ray", "cpus": self.cpus, "gpus": _gpus(lesson), "torch": version("torch")}
+        bound, shelf = lesson.bound(around), shelf_at(self.location, self.endpoint)
+        files = CheckpointFiles(shelf, bound, self.every_s, self.log)
+        return files, replace(files, bound=bound_to(data_of=bound))
+
+    def _order(self, lesson: Lesson, files: CheckpointFiles, data: CheckpointFiles) -> Order:
+        settings = lesson.config.model_dump()
+        return Order(
+            address=self.address,
+            location=self.location,
+            endpoint=self.endpoint,
+            data=data.bound,
+            bound=files.bound,
+            config=settings,
+            classes=lesson.classes,
+            every_s=self.every_s,
+            cpus=self.cpus,
+            gpus=_gpus(lesson),
+            wait_s=self.wait_s,
+        )
+
+
+def _gpus(lesson: Lesson) -> int:
+    return int(lesson.config.device == "cuda")
+
+
+def _packed(lesson: Lesson) -> Any:
+    """The images and labels that are learned from, as tensors."""
+    import torch
+
+    from mnist_pipeline.ml.checkpoints import Checkpoint
+
+    parts = {name: lesson.data[name] for name in ("train", "validation")}
+    images = {f"{name}.images": torch.tensor(part.images) for name, part in parts.items()}
+    labels = {f"{name}.labels": torch.tensor(part.labels) for name, part in parts.items()}
+    return Checkpoint({**images, **labels}, {})
+
+
+def _collected(lesson: Lesson, files: CheckpointFiles, data: CheckpointFiles) -> Trained:
+    """The worker has put why it diverged in place of the data."""
+    from mnist_pipeline.ml.training import TrainingDiverged, finished
+
+    left = data.newest()
+    if left and DIVERGED in left.facts:
+        raise TrainingDiverged(left.facts[DIVERGED])
+    if last := files.newest():
+        return finished(lesson.config, lesson.classes, last)
+    raise RayTrainingFailed(
+        f"the worker has trained, and left no checkpoint in {files.shelf.where(files.bound)}: all nodes have to see "
+        "that folder under the same path, or use a bucket (MNIST_PIPELINE_ENV=prod)"
+    )
+
+
+def _check_installed() -> None:
+    if find_spec("ray") is None:
+        raise ValueError("Ray is not installed here: pip install 'mnist-pipeline[ray]', or MNIST_TRAIN_ON=process")
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for a minute, and names the wrong culprit."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), KNOCK_S).close()
+    except OSError as error:
+        raise ClusterAway(
+            f"no Ray cluster answers at {address} ({error}): start it, or correct RAY_ADDRESS, or train in the process "
+            f"of the run with MNIST_TRAIN_ON=process"
+        ) from error
+
+
+@dataclass
+class _Driver:
+    """The child, and the lines that it says: {"joined": …}, {"fits": …}, {"trained": …} or {"failed": …, "kind": …}."""
+
+    lines: queue.SimpleQueue[str]
+
+    def wait(self, what: str, seconds: float | None, key: str) -> None:
+        """Until it says that. Raises RayTrainingFailed when it fails, ends, or says nothing in time."""
+        try:
+            line = self.lines.get(timeout=seconds)
+        except queue.Empty:
+            raise RayTrainingFailed(f"the Ray cluster was given up: {seconds:.0f} s, and not yet: {what}") from None
+        if not line:
+            raise RayTrainingFailed(f"the driver on the Ray cluster ended before {what}: its output says why")
+        said = json.loads(line)
+        if key not in said:
+            raise _error(said)
+
+
+def _error(said: dict[str, str]) -> Exception:
+    kinds: dict[str, type[Exception]] = {"away": ClusterAway}
+    return kinds.get(said["kind"], RayTrainingFailed)(said["failed"])
+
+
+@contextmanager
+def _driver(order: Order) -> Iterator[_Driver]:
+    """A driver with its order; ended with the block, however that ends, and with this process."""
+    child = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
+    reader.start()
+    try:
+        _give(child, json.dumps(asdict(order)) + "\n")
+        yield _Driver(lines)
+    finally:
+        _end(child)
+        reader.join(ENDS_S)
+        if child.stdout:
+            child.stdout.close()
+
+
+def _give(child: subprocess.Popen[str], text: str) -> None:
+    assert child.stdin
+    with suppress(BrokenPipeError):  # it has ended, which is what waiting for its first word tells
+        child.stdin.write(text)
+        child.stdin.flush()
+
+
+def _read(child: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
+    """Every line; an empty one at the end."""
+    assert child.stdout
+    for line in child.stdout:
+        lines.put(line)
+    lines.put("")
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    """By closing its input, at which it leaves the cluster; by force when that takes long."""
+    assert child.stdin
+    with suppress(BrokenPipeError):
+        child.stdin.close()
+    try:
+        child.wait(ENDS_S)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
