@@ -90,12 +90,12 @@ def rendered() -> dict[str, Any]:
     }
 
 
-def launcher() -> dict[str, Any]:
-    """The settings of the launcher, as the chart's template writes them."""
+def launcher(*, in_cluster: bool = False) -> dict[str, Any]:
+    """The settings of the launcher, as the chart's template writes them. in_cluster: true there; no cluster is here."""
     config = LAUNCHER["runK8sConfig"]
     return {
-        "load_incluster_config": False,  # true there: no cluster here
-        "kubeconfig_file": str(ROOT / "tests" / "deploy" / "kubeconfig.yaml"),
+        "load_incluster_config": in_cluster,
+        **({} if in_cluster else {"kubeconfig_file": str(ROOT / "tests" / "deploy" / "kubeconfig.yaml")}),
         "image_pull_policy": LAUNCHER["imagePullPolicy"],
         "fail_pod_on_run_failure": LAUNCHER["failPodOnRunFailure"],
         "security_context": LAUNCHER["securityContext"],
@@ -143,6 +143,20 @@ def test_dagster_takes_it(instance: dg.DagsterInstance) -> None:
         assert type(instance.compute_log_manager).__name__ == "S3ComputeLogManager"
         assert instance.run_monitoring_start_timeout_seconds == ON_KUBERNETES["start_timeout_seconds"]
         assert instance.get_concurrency_config().pool_config.default_pool_limit == 1
+
+
+def test_a_pod_without_an_account_of_kubernetes_can_load_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Those of Ray, where steps run: they launch nothing."""
+    assert LAUNCHER["loadInclusterConfig"] is True
+    monkeypatch.setenv("MNIST_PIPELINE_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("MNIST_S3_BUCKET", "our-bucket")
+    settings = rendered()
+    settings["run_launcher"]["config"] = launcher(in_cluster=True)
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(settings))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        assert instance.get_runs() == []
+        with pytest.raises(Exception, match="Service host/port is not set"):
+            _ = instance.run_launcher
 
 
 def job(instance: dg.DagsterInstance) -> dict[str, Any]:

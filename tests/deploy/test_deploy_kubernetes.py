@@ -12,6 +12,7 @@ from kubernetes_validate import ValidationError
 from pipelines import ROOT
 from served import served
 
+from mnist_pipeline.environment import ray_jobs_address, steps_on
 from mnist_pipeline.service.__main__ import GRACE_S
 from mnist_pipeline.service.log_process import LAST_S
 
@@ -88,7 +89,7 @@ def test_every_pod_is_confined_and_bounded(spec: dict[str, Any]) -> None:
     for container in spec["containers"]:
         assert "memory" in container["resources"]["limits"]
         assert {"cpu", "memory"} <= set(container["resources"]["requests"])
-    assert all("sizeLimit" in volume["emptyDir"] for volume in spec["volumes"])
+    assert all("sizeLimit" in volume["emptyDir"] for volume in spec["volumes"] if "emptyDir" in volume)
 
 
 @pytest.mark.parametrize("spec", ray_pods())
@@ -114,8 +115,32 @@ def test_ray_is_reached_by_its_own_and_by_those_that_say_so() -> None:
     assert among["from"] == [{"podSelector": policy["podSelector"]}]
     (container,) = ray_pods()[0]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert {port["port"] for port in others["ports"]} == {ports["dashboard"], ports["client"]}
+    assert others["ports"] == [{"port": ports["dashboard"]}]
     assert others["from"][0] == {"podSelector": {"matchLabels": {"mnist/uses-ray": "true"}}}
+
+
+def test_a_step_on_ray_finds_dagsters_records_as_the_runs_do() -> None:
+    """The chart mounts its ConfigMap into the pods of runs; nobody does so for Ray's."""
+    values = one("helm/values.yaml")
+    for spec in ray_pods():
+        (container,) = spec["containers"]
+        env = {each["name"]: each for each in container["env"]}
+        home = env["DAGSTER_HOME"]["value"]
+        mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in spec["volumes"]}
+        config = volumes[mounted[f"{home}/dagster.yaml"]]["configMap"]["name"]
+        assert (home, config) == ("/opt/dagster/dagster_home", "dagster-instance")
+        secret = env["DAGSTER_PG_PASSWORD"]["valueFrom"]["secretKeyRef"]
+        assert secret == {"name": values["global"]["postgresqlSecretName"], "key": "postgresql-password"}
+        told = [source[kind]["name"] for source in container["envFrom"] for kind in source]
+        assert told == ["mnist-settings", "mnist-s3", "mnist-slack"]
+
+
+def test_where_steps_are_sent_is_where_ray_takes_them() -> None:
+    name = of_kind("kubernetes/ray.yaml", "RayCluster")["metadata"]["name"]
+    shown = dict(re.findall(r"^  # (\w+): (\S+)", read("kubernetes/settings.yaml"), re.MULTILINE))
+    assert steps_on({"MNIST_PIPELINE_ENV": "prod", **shown}) == "ray"
+    assert ray_jobs_address(shown) == f"http://{name}-head-svc:8265"
 
 
 def test_the_customization_has_every_file_and_gives_every_image_a_version() -> None:

@@ -24,6 +24,7 @@ OTHERS = {  # variable -> who reads it, where that is not this product
     "AWS_SECRET_ACCESS_KEY": "boto3",
     "AWS_DEFAULT_REGION": "boto3",
     "DAGSTER_HOME": "Dagster",
+    "DAGSTER_PG_PASSWORD": "dagster.yaml, as the chart writes it",
     "MINIO_ROOT_USER": "MinIO",
     "MINIO_ROOT_PASSWORD": "MinIO",
     "MLFLOW_S3_ENDPOINT_URL": "MLflow",
@@ -36,7 +37,7 @@ OTHERS = {  # variable -> who reads it, where that is not this product
     "POSTGRES_USER": "Postgres",
     "PYTHONDONTWRITEBYTECODE": "Python",
     "PYTHONUNBUFFERED": "Python",
-    "RAY_ADDRESS": "Ray",
+    "RAY_API_SERVER_ADDRESS": "Ray",
     "RAY_AUTH_MODE": "Ray",
     "RAY_AUTH_TOKEN": "Ray",
     "RAY_USAGE_STATS_ENABLED": "Ray",
@@ -83,7 +84,8 @@ def variables() -> set[str]:
     named = {name for path in YAML for document in documents(path) for name in told(document)}
     env = re.sub(r"\\\n", " ", read("Dockerfile"))
     in_images = {name for line in re.findall(r"^ENV (.*)$", env, re.MULTILINE) for name in re.findall(r"(\w+)=", line)}
-    return named | in_images | set(SETTINGS)
+    suggested = set(re.findall(r"^  # ([A-Z_0-9]+): ", read("kubernetes/settings.yaml"), re.MULTILINE))
+    return named | in_images | suggested | set(SETTINGS)
 
 
 def test_every_variable_is_read_by_somebody() -> None:
