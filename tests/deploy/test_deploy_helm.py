@@ -24,7 +24,7 @@ KEYS = {  # of the chart, where these values use it: "" is the top
     "": {
         *("global", "serviceAccount", "generatePostgresqlPasswordSecret", "postgresql", "busybox", "runLauncher"),
         *("dagster-user-deployments", "dagsterWebserver", "dagsterDaemon", "computeLogManager", "telemetry"),
-        *("retention", "additionalInstanceConfig"),
+        *("concurrency", "retention", "additionalInstanceConfig"),
     },
     "code": {
         *("name", "image", "dagsterApiGrpcArgs", "port", "includeConfigInLaunchedRuns", "env", "envConfigMaps"),
@@ -61,6 +61,7 @@ def instance_settings() -> dict[str, Any]:
 def test_the_instance_is_as_everywhere_but_for_what_the_chart_writes() -> None:
     expected = instance_settings()
     assert VALUES["telemetry"] == expected.pop("telemetry")
+    assert concurrency() == expected.pop("concurrency")
     del expected["storage"], expected["compute_logs"]
     expected["run_monitoring"] |= ON_KUBERNETES
     assert VALUES["additionalInstanceConfig"] == expected
@@ -70,7 +71,16 @@ def test_what_stands_there_is_not_written_twice() -> None:
     daemon = VALUES["dagsterDaemon"]
     assert [daemon[part]["enabled"] for part in ("runCoordinator", "runMonitoring", "runRetries")] == [False] * 3
     assert VALUES["retention"]["enabled"] is False
-    assert "concurrency" not in VALUES
+    assert not {"telemetry", "concurrency"} & set(VALUES["additionalInstanceConfig"])
+
+
+def concurrency() -> dict[str, Any]:
+    """As the chart's template writes it."""
+    runs, pools = VALUES["concurrency"]["runs"], VALUES["concurrency"]["pools"]
+    return {
+        "runs": {"max_concurrent_runs": runs["maxConcurrentRuns"]},
+        "pools": {"default_limit": pools["defaultLimit"], "granularity": pools["granularity"]},
+    }
 
 
 def rendered() -> dict[str, Any]:
@@ -81,6 +91,7 @@ def rendered() -> dict[str, Any]:
         **VALUES["additionalInstanceConfig"],
         "storage": {"sqlite": {"base_dir": {"env": "MNIST_PIPELINE_STATE"}}},
         "telemetry": VALUES["telemetry"],
+        "concurrency": concurrency(),
         "compute_logs": {
             "module": "dagster_aws.s3.compute_log_manager",
             "class": VALUES["computeLogManager"]["type"],
@@ -231,6 +242,12 @@ def test_the_chart_is_of_the_locks_dagster() -> None:
     lock = (ROOT / "requirements.lock").read_text()
     (line,) = (line for line in lock.splitlines() if normal(line.split("==")[0]) == "dagster")
     assert f"--version {line.split('==')[1].split()[0]} " in read("helm/values.yaml")
+
+
+def test_the_doctor_finds_in_the_daemons_pod_what_prod_needs() -> None:
+    """It has Dagster's records, which the code location has not."""
+    told = [each["name"] for each in (*PARTS["daemon"]["envConfigMaps"], *PARTS["daemon"]["envSecrets"])]
+    assert told == ["mnist-settings", "mnist-s3", "mnist-slack"]
 
 
 def test_the_ports_need_no_root_and_the_probe_asks_the_same() -> None:
