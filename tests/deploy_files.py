@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from pipelines import ROOT
 
 DEPLOY = ROOT / "deploy"
-KUBERNETES = "1.37"  # the newest that kubernetes_validate carries schemas of
+KUBERNETES = ("1.32", "1.37")  # the oldest that is meant, and the newest whose schemas kubernetes_validate carries
 USER = 10_001
 
 
@@ -37,8 +37,9 @@ def of_kind(path: str, kind: str) -> dict[str, Any]:
 
 
 def validate(manifest: dict[str, Any]) -> None:
-    """Against the schema of its kind, with no field that Kubernetes does not know. Raises ValidationError."""
-    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    """Against the schemas of its kind, with no field that Kubernetes does not know. Raises ValidationError."""
+    for version in KUBERNETES:
+        kubernetes_validate.validate(manifest, version, strict=True)
 
 
 def as_pod(spec: dict[str, Any]) -> dict[str, Any]:
