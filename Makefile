@@ -85,7 +85,7 @@ bench-scale: $(READY) ## Measure batch inference by every engine, Ray's on a clu
 	$(BIN)/python -m benchmarks.scale --images $(IMAGES) --times $(TIMES)
 
 lock: $(READY) ## Resolve requirements.lock anew, for Python 3.10 to 3.13 on Linux and macOS.
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.10 \
+	$(BIN)/uv pip compile pyproject.toml --extra dev --extra ray --extra kubernetes --universal --python-version 3.10 \
 		--generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-header --upgrade -q -o requirements.lock
 
 clean: ## Remove the virtual environment and caches; state/ (models, runs, predictions) stays.

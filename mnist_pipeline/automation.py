@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.executor import one_process
 from mnist_pipeline.jobs.tuning import tuning
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
@@ -25,6 +26,7 @@ deployment = dg.define_asset_job(
     "deployment",
     dg.AssetSelection.groups("deployment"),
     description="Decide about the newest version: quality, manual, force or rollback.",
+    executor_def=one_process,  # one short step, which the process of the run does sooner than it starts another
 )
 make_model = dg.define_asset_job(
     "make_model",
@@ -58,6 +60,7 @@ accuracy_review = dg.define_asset_job(
     "accuracy_review",
     dg.AssetSelection.assets("production_accuracy"),
     description="How often production was right, as far as people said what was right.",
+    executor_def=one_process,  # one short step, which the process of the run does sooner than it starts another
 )
 
 label_review = dg.define_asset_job(
@@ -70,6 +73,7 @@ contest_job = dg.define_asset_job(
     "contest",
     dg.AssetSelection.assets("ab_report"),
     description="Compare champion and challenger on what people ask; promote, withdraw or roll back where it is shown.",
+    executor_def=one_process,  # one short step, which the process of the run does sooner than it starts another
 )
 
 
@@ -89,7 +93,11 @@ def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
     raise dg.Failure(f"not everything could be brought up to date\n{said}", links, allow_retries=False)
 
 
-@dg.job(name="refresh", description="Make again exactly what is out of date, by code or by data. The rest is kept.")
+@dg.job(
+    name="refresh",
+    description="Make again exactly what is out of date, by code or by data. The rest is kept.",
+    executor_def=one_process,  # its step starts runs, which are in its process
+)
 def refresh_job() -> None:
     """One step, which starts runs of its own."""
     make_what_is_out_of_date()

@@ -21,7 +21,7 @@ from mnist_pipeline.assets.tabular import tabular_assets
 from mnist_pipeline.automation import JOBS, KEEP_UP_TO_DATE, nightly_schedule
 from mnist_pipeline.console import brief_logger
 from mnist_pipeline.environment import environment_name, nightly_run, one_of
-from mnist_pipeline.executor import one_process
+from mnist_pipeline.executor import steps_executor
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.resources import dev_resources, prod_resources
 from mnist_pipeline.sensors.contest import contests
@@ -80,7 +80,7 @@ def build_definitions(env: Mapping[str, str] = os.environ) -> dg.Definitions:
         ],
         resources=RESOURCES[name](env),
         loggers={"console": dg.colored_console_logger, "brief": brief_logger},
-        executor=one_process,
+        executor=steps_executor(env),
     )
 
 

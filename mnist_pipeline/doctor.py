@@ -20,7 +20,7 @@ from dagster._core.storage.runs import InMemoryRunStorage, SqliteRunStorage
 from mnist_pipeline.alerts.doors import CURES, SlackAlerter
 from mnist_pipeline.alerts.redaction import Redaction
 from mnist_pipeline.changes import listing
-from mnist_pipeline.environment import PROJECT, nightly_run, state_folder
+from mnist_pipeline.environment import PROJECT, nightly_run, ray_jobs_address, state_folder, steps_on
 from mnist_pipeline.storage.blobs import BlobExists
 from mnist_pipeline.tracking import is_server, without_login
 
@@ -238,6 +238,24 @@ def _storage(patient: Patient) -> str:
     return type(storage).__name__
 
 
+def _steps(patient: Patient) -> str:
+    """Steps on a cluster need it to answer, and a storage that they reach from every node."""
+    chosen = steps_on(patient.env)
+    if chosen != "ray":
+        return "in the process of their run" if chosen == "process" else "each in a process of its own, on this machine"
+    from mnist_pipeline.ray_jobs import jobs_at
+
+    storage, address = patient.instance.run_storage, ray_jobs_address(patient.env)
+    if isinstance(storage, SqliteRunStorage | InMemoryRunStorage):
+        raise Ailing(
+            f"MNIST_STEPS_ON=ray with {type(storage).__name__}, which lies on this machine: a step on another node "
+            f"would tell nobody how it ended. Set DAGSTER_HOME={PROJECT / 'instances' / 'postgres'} here, and "
+            "DAGSTER_POSTGRES_URL here and on every node"
+        )
+    jobs_at(address)
+    return f"on Ray, which takes jobs at {address}"
+
+
 def _daemon(patient: Patient) -> str:
     statuses = patient.instance.get_daemon_statuses()
     silent = sorted(name for name, status in statuses.items() if status.required and not status.healthy)
@@ -299,6 +317,7 @@ CHECKS: dict[str, Callable[[Patient], str]] = {
     "MLflow": _mlflow,
     "Slack": _slack,
     "Dagster": _storage,
+    "steps": _steps,
     "daemon": _daemon,
     "switches": _switches,
     "heartbeat": _heartbeat,

@@ -5,6 +5,7 @@ For those who put things together: `resources.py`, and `service/settings.py` for
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -16,6 +17,7 @@ from mnist_pipeline.store import ModelStore
 
 ENVIRONMENTS = ("dev", "prod")
 PROJECT = Path(__file__).resolve().parents[1]
+A_CLUSTER = re.compile(r"https?://[^/\s@]+/?|[^/\s:@]+:\d+")  # host:port, or a URL; not auto, local or ray://
 REQUIRED = {
     "MNIST_S3_BUCKET": "the bucket in which models, data and predictions are kept",
     "MLFLOW_TRACKING_URI": "where runs are tracked, http://…; none switches it off",
@@ -117,6 +119,34 @@ def _head(env: Mapping[str, str], otherwise: str) -> str:
             f"ray-head:6379 (or {otherwise})"
         )
     return address
+
+
+def steps_on(env: Mapping[str, str] = os.environ) -> str:
+    """Where steps run: "process", that of their run; "processes", one each on this machine; "ray", jobs of a cluster.
+
+    Prod keeps them apart unless it is told otherwise. Raises ValueError for any other.
+    """
+    apart = environment_name(env) == "prod"
+    return one_of(env, "MNIST_STEPS_ON", ("processes", "process", "ray") if apart else ("process", "processes", "ray"))
+
+
+def ray_jobs_address(env: Mapping[str, str] = os.environ) -> str:
+    """Where a Ray cluster takes jobs: its dashboard, http://host:8265, or its head, host:6379.
+
+    Both variables are Ray's own. Raises ValueError for none, and for one that leaves open which cluster is meant.
+    """
+    for variable in ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS"):
+        if address := env.get(variable, ""):
+            if A_CLUSTER.fullmatch(address):
+                return address.rstrip("/")
+            raise ValueError(
+                f"{variable}={address!r} does not say where jobs are taken: write http://host:8265 into "
+                "RAY_API_SERVER_ADDRESS (the dashboard), or host:6379 into RAY_ADDRESS (the head)"
+            )
+    raise ValueError(
+        "MNIST_STEPS_ON=ray needs a cluster: set RAY_API_SERVER_ADDRESS=http://host:8265 (its dashboard), or "
+        "RAY_ADDRESS=host:6379 (its head)"
+    )
 
 
 def required(env: Mapping[str, str], *names: str) -> dict[str, str]:

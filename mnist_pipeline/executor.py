@@ -1,5 +1,8 @@
-"""How runs execute: all steps in one process, once slots in pools are free that runs of the dead still hold, and with
-few garbage collections.
+"""How runs execute: where their steps run, once slots in pools are free that runs of the dead still hold, and with few
+garbage collections.
+
+All steps in the process of the run, each in a process of its own on this machine, or each as a job of a Ray cluster:
+MNIST_STEPS_ON says which. Jobs of one short step stay in their run's process whatever it says (`automation.py`).
 
 A run that is killed, or loses its database, in a step with a pool leaves its slot taken; Dagster's daemon gives it
 back a minute after the run's end. Without a daemon (`make run`, `dagster asset materialize`) nobody would, and the
@@ -8,14 +11,21 @@ next run would wait for ever.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import dagster as dg
 
+from mnist_pipeline.environment import number, ray_jobs_address, steps_on, whole
 from mnist_pipeline.process import collect_seldom
 
 IN_PROCESS = dg.in_process_executor
+WISHES = {
+    "num_cpus": "that a step reserves, if its asset has no tag dagster-ray/config; 0: it runs on the head",
+    "num_gpus": "the same",
+    "wait_s": "seconds that a step waits for them before it fails",
+}
 log = logging.getLogger(__name__)
 
 
@@ -65,19 +75,85 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _create(context: dg.InitExecutorContext) -> dg.Executor:
-    collect_seldom()
-    free_slots_of_the_dead(context.instance)
-    assert IN_PROCESS.executor_creation_fn
-    return IN_PROCESS.executor_creation_fn(context)
+def _after_care(create: Callable[[dg.InitExecutorContext], dg.Executor]) -> Callable[[Any], dg.Executor]:
+    """What every run begins with."""
+
+    def created(context: dg.InitExecutorContext) -> dg.Executor:
+        collect_seldom()
+        free_slots_of_the_dead(context.instance)
+        return create(context)
+
+    return created
 
 
+assert IN_PROCESS.executor_creation_fn
 one_process = dg.ExecutorDefinition(
     name=IN_PROCESS.name,
     config_schema=IN_PROCESS.config_schema.as_field(),
-    executor_creation_fn=_create,
+    executor_creation_fn=_after_care(IN_PROCESS.executor_creation_fn),
     description="All steps in the process of the run, one after the other: the quickest for assets of seconds.",
 )
+
+
+def steps_executor(env: Mapping[str, str] = os.environ) -> dg.ExecutorDefinition:
+    """What MNIST_STEPS_ON says. Raises ValueError naming the variable that is wrong, or what is to be installed."""
+    chosen, at_once = steps_on(env), whole(env, "MNIST_STEPS_AT_ONCE", 0, "steps", high=1_000)
+    if chosen == "process":
+        return one_process
+    return processes(at_once) if chosen == "processes" else _ray(env, at_once)
+
+
+def processes(at_once: int) -> dg.ExecutorDefinition:
+    """Each step in a process of its own on this machine. at_once: by default, 0 for as many as there are cores."""
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        from dagster._core.execution.retries import RetryMode
+
+        from mnist_pipeline.lost_steps import Processes
+
+        return Processes(RetryMode.ENABLED, int(str(context.executor_config["max_concurrent"])) or None)
+
+    return dg.ExecutorDefinition(
+        name="processes",
+        config_schema={"max_concurrent": dg.Field(int, default_value=at_once, description="steps at the same time")},
+        requirements=dg.multiprocess_executor.get_requirements({}),
+        executor_creation_fn=_after_care(create),
+        description="Each step in a process of its own; one that is killed is tried again.",
+    )
+
+
+def _ray(env: Mapping[str, str], at_once: int) -> dg.ExecutorDefinition:
+    if missing := [name for name in ("ray", "dagster_ray") if find_spec(name) is None]:
+        raise ValueError(
+            f"MNIST_STEPS_ON=ray: {' and '.join(missing)} cannot be imported; pip install 'mnist-pipeline[ray]'"
+        )
+    address = ray_jobs_address(env)
+    defaults = {
+        "num_cpus": number(env, "MNIST_STEP_CPUS", 1.0, "processors"),
+        "num_gpus": 0.0,
+        "wait_s": number(env, "MNIST_STEP_WAIT_S", 900.0, "seconds", low=1.0),
+    }
+
+    def create(context: dg.InitExecutorContext) -> dg.Executor:
+        from mnist_pipeline.ray_jobs import settings_for
+        from mnist_pipeline.ray_steps import Wishes, ray_steps
+
+        cpus, gpus, wait_s = (float(str(context.executor_config[name])) for name in defaults)
+        wishes = Wishes(cpus, gpus, wait_s, settings_for(env))
+        return ray_steps(address, wishes, int(str(context.executor_config["max_concurrent"])))
+
+    return dg.ExecutorDefinition(
+        name="ray",
+        config_schema={
+            "max_concurrent": dg.Field(int, default_value=at_once, description="steps at the same time, 0: any"),
+            **{
+                name: dg.Field(float, default_value=value, description=WISHES[name]) for name, value in defaults.items()
+            },
+        },
+        requirements=dg.multiprocess_executor.get_requirements({}),
+        executor_creation_fn=_after_care(create),
+        description="Each step as a job of a Ray cluster; one that is killed, or loses its node, is tried again.",
+    )
 
 
 def _processes(config: Mapping[str, Any]) -> dict[str, Any]:

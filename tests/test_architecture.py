@@ -43,7 +43,13 @@ LAYERS = (
             *("ray_training", "ray_training_driver"),
         },
     ),
-    ("what Dagster is told about it", {"compute_logs", "console", "executor", "files", "pictures", "retries"}),
+    (
+        "what Dagster is told about it",
+        {
+            *("compute_logs", "console", "executor", "files", "lost_steps", "pictures", "ray_jobs", "ray_steps"),
+            "retries",
+        },
+    ),
     ("resources and service", {"resources", "service"}),
     ("assets, and jobs made of ops", {"assets", "jobs"}),
     ("automation", {"automation", "sensors", "refreshing"}),
@@ -59,10 +65,10 @@ LAYERS = (
 DAGSTER_IS_KNOWN_TO = {
     *("assets", "automation", "sensors", "compute_logs", "console", "definitions", "executor", "files", "pictures"),
     *("resources", "retries", "run", "doctor", "datasets.__main__", "experiments.__main__", "jobs", "tune"),
-    *("refreshing", "refreshing.__main__", "notebook"),
+    *("refreshing", "refreshing.__main__", "notebook", "lost_steps", "ray_jobs", "ray_steps"),
 }
 READS_THE_ENVIRONMENT = {
-    *("environment", "resources", "service", "definitions", "run", "doctor", "experiments.__main__"),
+    *("environment", "resources", "service", "definitions", "executor", "run", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
 }
 BY_ITSELF = {
@@ -94,6 +100,8 @@ HEAVY = {
     "mapie",
     "skl2onnx",
     "cleanlab",
+    "ray",
+    "dagster_ray",
 }
 
 
