@@ -118,7 +118,7 @@ def test_a_night_is_answered_once(pipeline: Pipeline) -> None:
     assert pq.read_table(pipeline.state / "predictions" / "quarantine" / f"{NIGHT}.parquet").num_rows == 1
 
 
-@pytest.mark.parametrize("asset", ["processed_mnist_data", "model_evaluation"])
+@pytest.mark.parametrize("asset", ["processed_mnist_data", pytest.param("model_evaluation", marks=pytest.mark.slow)])
 def test_what_is_computed_from_the_same_is_the_same(pipeline: Pipeline, asset: str) -> None:
     models, values = pipeline.stored(), handed_on(pipeline.state)
     assert len(set(attempts(pipeline, asset))) == 1
