@@ -58,9 +58,12 @@ WITH_SOME_PROCESSES = """
     from mnist_pipeline.definitions import build_definitions
     from mnist_pipeline.executor import some_processes
 
-    made = build_definitions()
-    parts = {"assets": made.assets, "asset_checks": made.asset_checks, "resources": made.resources}
-    defs = dg.Definitions(**parts, executor=some_processes)
+    def rearranged():
+        made = build_definitions()  # a name of the module would be a second code location
+        parts = {"assets": made.assets, "asset_checks": made.asset_checks, "resources": made.resources}
+        return dg.Definitions(**parts, executor=some_processes)
+
+    defs = rearranged()
 """
 
 

@@ -18,7 +18,7 @@ from pipelines import NIGHT, TINY, Pipeline, data_version
 
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.resources import Models
-from mnist_pipeline.store import ModelStore
+from mnist_pipeline.store import LostRace, ModelStore
 
 DEPLOYMENT, BATCH = "production_digit_classifier", "batch_digit_predictions"
 AT_ONCE = 3
@@ -100,7 +100,7 @@ def test_a_late_attempt_records_nothing_once_somebody_else_has_decided(pipeline:
     request: dict[str, Any] = {"strategy": "force", "candidate": trained, "reason": "r", "evidence": {}, "actor": "a"}
     store.decide(serves=trained, outcome="deployed", expected=1, request="ours", **request)
     pipeline.run(DEPLOYMENT, production_digit_classifier={"strategy": "manual", "version": other})
-    with pytest.raises(Exception, match="decision 3 was made first"):
+    with pytest.raises(LostRace, match="decision 3 was made first"):
         store.decide(serves=trained, outcome="deployed", expected=asleep.number, request="ours", **request)
     assert decided(pipeline, before=2) == [("deployed", other)]
 
