@@ -75,7 +75,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _after_care(create: Callable[[dg.InitExecutorContext], dg.Executor]) -> Callable[[Any], dg.Executor]:
+def _prepared(create: Callable[[dg.InitExecutorContext], dg.Executor]) -> Callable[[Any], dg.Executor]:
     """What every run begins with."""
 
     def created(context: dg.InitExecutorContext) -> dg.Executor:
@@ -90,7 +90,7 @@ assert IN_PROCESS.executor_creation_fn
 one_process = dg.ExecutorDefinition(
     name=IN_PROCESS.name,
     config_schema=IN_PROCESS.config_schema.as_field(),
-    executor_creation_fn=_after_care(IN_PROCESS.executor_creation_fn),
+    executor_creation_fn=_prepared(IN_PROCESS.executor_creation_fn),
     description="All steps in the process of the run, one after the other: the quickest for assets of seconds.",
 )
 
@@ -117,7 +117,7 @@ def processes(at_once: int) -> dg.ExecutorDefinition:
         name="processes",
         config_schema={"max_concurrent": dg.Field(int, default_value=at_once, description="steps at the same time")},
         requirements=dg.multiprocess_executor.get_requirements({}),
-        executor_creation_fn=_after_care(create),
+        executor_creation_fn=_prepared(create),
         description="Each step in a process of its own; one that is killed is tried again.",
     )
 
@@ -151,7 +151,7 @@ def _ray(env: Mapping[str, str], at_once: int) -> dg.ExecutorDefinition:
             },
         },
         requirements=dg.multiprocess_executor.get_requirements({}),
-        executor_creation_fn=_after_care(create),
+        executor_creation_fn=_prepared(create),
         description="Each step as a job of a Ray cluster; one that is killed, or loses its node, is tried again.",
     )
 

@@ -72,28 +72,27 @@ class Jobs(StepHandler):
     def check_step_health(self, step_handler_context: StepHandlerContext) -> CheckStepHealthResult:
         """Unhealthy is what will never tell an end: a job that is gone, or waits too long, or is asked for in vain."""
         self.at_work.add(_step(step_handler_context))
-        job = self._handler(step_handler_context)._get_ray_job_submission_id(step_handler_context)
+        handler = self._handler(step_handler_context)
+        job = handler._get_ray_job_submission_id(step_handler_context)
         try:
             details = self.client.get_job_info(job)
-        except RuntimeError as error:  # the cluster answers, and knows of no such job
-            return CheckStepHealthResult.unhealthy(f"Ray has lost its job {job}: {error}")
-        except OSError as error:  # as those of requests are
-            silent = self._for(job, "silent") > SILENT_S
-            why = f"Ray has not answered for {SILENT_S:.0f} s: {error}"
-            return CheckStepHealthResult.unhealthy(why) if silent else CheckStepHealthResult.healthy()
-        self._since.pop((job, "silent"), None)
-        return self._judged(job, details)
+            found = self._judged(job, details, self._asked(handler, step_handler_context))
+        except Exception as error:  # whatever it is: Dagster would write it down, and look again for ever
+            if self._for(job, "unknown") <= SILENT_S:
+                return CheckStepHealthResult.healthy()
+            return CheckStepHealthResult.unhealthy(f"for {SILENT_S:.0f} s Ray has not said how job {job} is: {error}")
+        self._since.pop((job, "unknown"), None)
+        return found
 
     def terminate_step(self, step_handler_context: StepHandlerContext) -> Iterator[DagsterEvent]:
         """End the job of one step."""
         yield from self._handler(step_handler_context).terminate_step(step_handler_context)
 
-    def _judged(self, job: str, details: "JobDetails") -> CheckStepHealthResult:
+    def _judged(self, job: str, details: "JobDetails", asked: str) -> CheckStepHealthResult:
         state = str(details.status.value)
         waited = self._for(job, state)
         if state == "PENDING" and waited > self.wishes.wait_s:
             self.client.stop_job(job)
-            asked = f"{details.entrypoint_num_cpus or 0:g} CPUs and {details.entrypoint_num_gpus or 0:g} GPUs"
             return CheckStepHealthResult.unhealthy(
                 f"{NO_ROOM} for {asked} within {waited:.0f} s. Ask for less (MNIST_STEP_CPUS, or the asset's tag "
                 f"dagster-ray/config), add nodes, or wait longer (MNIST_STEP_WAIT_S). Ray says: {details.message}"
@@ -102,6 +101,12 @@ class Jobs(StepHandler):
             why = f"job {job} is {state}, and the step has not said how it ended: {details.message}"
             return CheckStepHealthResult.unhealthy(f"{why} (its output: ray job logs {job})")
         return CheckStepHealthResult.healthy()
+
+    def _asked(self, handler: "RayStepHandler", context: StepHandlerContext) -> str:
+        from dagster_ray.configs import RayExecutionConfig
+
+        own = RayExecutionConfig.from_tags(context.step_tags[_step(context)])
+        return f"{handler.num_cpus or own.num_cpus or 0:g} CPUs and {handler.num_gpus or own.num_gpus or 0:g} GPUs"
 
     def _for(self, job: str, state: str) -> float:
         """Seconds since this was first seen, 0 the first time."""

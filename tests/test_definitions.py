@@ -84,7 +84,7 @@ JOBS = {
 }
 HEAVY = {
     *("torch", "torchvision", "mlflow", "sklearn", "matplotlib", "onnxruntime", "scipy", "pandas", "PIL"),
-    *("pandera", "skops", "optuna", "skl2onnx", "onnx", "cleanlab", "mapie"),
+    *("pandera", "skops", "optuna", "skl2onnx", "onnx", "cleanlab", "mapie", "ray", "dagster_ray"),
 }
 EMBEDDED = "1,797 embedded digits"
 

@@ -111,6 +111,15 @@ def test_a_postgres_that_is_away_is_told_without_its_password(
     assert "hunter2pass" not in findings["Dagster"].said
 
 
+def test_steps_on_other_machines_need_a_storage_that_they_reach(env: dict[str, str]) -> None:
+    assert found(env)["steps"].said == "in the process of their run"
+    assert found({**env, "MNIST_STEPS_ON": "processes"})["steps"].said.startswith("each in a process of its own")
+    said = ailing({**env, "MNIST_STEPS_ON": "ray", "RAY_ADDRESS": "127.0.0.1:9"})
+    assert set(said) == {"steps"}
+    assert "MNIST_STEPS_ON=ray with SqliteRunStorage" in said["steps"]
+    assert "instances/postgres here, and DAGSTER_POSTGRES_URL here and on every node" in said["steps"]
+
+
 def test_production_that_keeps_its_runs_in_sqlite_is_told_what_to_set(prod: dict[str, str]) -> None:
     """As it is when nobody has set DAGSTER_HOME."""
     said = ailing(prod)
