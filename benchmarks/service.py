@@ -19,18 +19,19 @@ from benchmarks.servers import Server, mlflow, nothing, service
 TURNS, STARTS, ROLLBACKS = 7, 5, 3
 RATE, SECONDS = 200, 5
 SATURATING = {"raw": 10_000, "json": 6_000, "mlflow": 1_500, "generator": 20_000}  # requests a turn, 1 to 2 s
+MANY, BOUNDED_MS = 256, 100.0  # connections, four times as many as requests may be at work
 FLAT, PARTS = 100_000, 10  # requests over which memory has to be flat, and how often it is looked at
 FLAT_MB = 5.0  # 50 bytes a request
 
 
 def run() -> list[Row]:
-    """Twelve rows."""
+    """Fourteen rows."""
     _two_cores()
     with two_versions() as served:
         started = [_start(served) for _ in range(STARTS + 1)][1:]  # the first one fills the page cache
         with service(served.env) as ours:
             rows = [_by_the_clock(ours, served), *_at_saturation(ours, served), *deployments(ours, served)]
-            rows.append(rollbacks(ours, served, ROLLBACKS))
+            rows += [rollbacks(ours, served, ROLLBACKS), _overloaded(ours, served), _together(ours, served)]
         with service(served.env) as ours:
             memory = _memory(ours, served)
     start = Row("service, start to ready", spread(started, 2, " s"), "–", "–", "≤ 2 s", statistics.mean(started) <= 2)
@@ -122,6 +123,42 @@ def _generator(alone: list[dict[str, Any]], ours: list[dict[str, Any]]) -> Row:
         f"{ratio:.0f}× the service",
         "≥ 5×",
         ratio >= 5,
+    )
+
+
+def _overloaded(ours: Server, served: Served) -> Row:
+    """More connections than requests may be at work. Those that are sent away cost little, and no accepted one waits
+    for them."""
+    reports = [ask(ours, served, "raw", SATURATING["raw"], connections=MANY) for _ in range(TURNS)]
+    accepted = [each["p99_ms"] for each in reports]
+    away = sum(each["failures"].pop("503", 0) for each in reports)
+    return Row(
+        f"`POST /predict`, raw pixels, {MANY} connections: p99 of those accepted",
+        f"{_middle(accepted)}, {away / sum(each['requests'] for each in reports):.0%} sent away{failures(reports)}",
+        "–",
+        "–",
+        f"≤ {BOUNDED_MS:.0f} ms, all others 503",
+        statistics.median(accepted) <= BOUNDED_MS and away > 0 and not failures(reports),
+    )
+
+
+def _together(ours: Server, served: Served) -> Row:
+    """What it brings that requests which arrive together are one run of the network."""
+    found: dict[str, list[dict[str, Any]]] = {"ours": [], "alone": []}
+    with service({**served.env, "MNIST_SERVE_BATCH": "1"}) as alone:
+        for turn in range(TURNS + 1):
+            for name, server in {"ours": ours, "alone": alone}.items():
+                report = ask(server, served, "raw", SATURATING["raw"], connections=32)
+                found[name] += [report] * (turn > 0)  # the first turn warms up
+    ratio = _ratio(found["ours"], found["alone"], "rate")
+    rates = [spread([each["rate"] for each in reports], 0, " requests/s") for reports in found.values()]
+    return Row(
+        "requests in one run, raw pixels, 32 connections",
+        rates[0] + failures(found["ours"]),
+        f"{rates[1]} (`MNIST_SERVE_BATCH=1`){failures(found['alone'])}",
+        f"{ratio:.2f}×",
+        "> 1×",
+        ratio > 1 and not failures([*found["ours"], *found["alone"]]),
     )
 
 

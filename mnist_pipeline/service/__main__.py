@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import logging
+import resource
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from mnist_pipeline.service.settings import Settings, doors
 from mnist_pipeline.service.wire import Wire
 
 GRACE_S = 30  # that requests at work have, once it is told to stop
+DESCRIPTORS = 4_096  # of files and connections; many systems begin with 1,024 or 256
 LOOPBACK = ("127.", "localhost", "::1")
 log = logging.getLogger("mnist_pipeline.service")
 
@@ -39,6 +41,7 @@ class Announcing(uvicorn.Server):
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when it was told to stop, 2 for settings with which it cannot start."""
     collect_seldom()
+    raise_limit()
     read_dotenv()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -56,6 +59,14 @@ def main(arguments: list[str] | None = None) -> int:
         signal.signal(each, signal.SIG_IGN)
     Announcing(configured(app), f"http://{f'[{host}]' if ':' in host else host}:{port}").run([taken])
     return 0
+
+
+def raise_limit() -> None:
+    """Room for all connections that are taken, as far as the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def configured(app: ASGIApp) -> uvicorn.Config:

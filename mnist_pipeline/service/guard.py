@@ -18,7 +18,7 @@ from mnist_pipeline.service.bodies import CLOSE, Bodies
 from mnist_pipeline.service.errors import STATUS, Refused, refusal
 from mnist_pipeline.service.headers import every_header, header
 from mnist_pipeline.service.metrics import Metrics
-from mnist_pipeline.service.wire import CROWDED
+from mnist_pipeline.service.wire import CROWDED, UPGRADED
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 OPEN = (
@@ -29,6 +29,7 @@ OPEN = (
     "/favicon.ico",
 )  # for everyone, also where a token is needed; health and the page's files too
 OPEN_BELOW = ("/static/", "/v2/health/")
+LARGE = 65_536  # bytes that are sent without waiting for who reads them
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _STATUS_WORD = {status: word for word, status in STATUS.items() if word not in ("no_model",)}
 log = logging.getLogger(__name__)
@@ -61,6 +62,9 @@ class Guard:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = every_header(message["headers"], request_id)
+            elif len(message.get("body", b"")) > LARGE and not message.get("more_body"):
+                await send({**message, "more_body": True})
+                message = {**message, "body": b""}  # this one waits until the client reads: then its request has ended
             await send(message)
 
         try:
@@ -85,10 +89,15 @@ class Guard:
         await (response or self._app)(scope, receive, send)
 
     def _check(self, request: Request) -> None:
-        """Raises Refused where there is no room for one more, and where the token is missing or wrong."""
-        if CROWDED in request.scope.get("state", ()):
+        """Raises Refused where there is no room for one more, for a body that is lost, and where the token is missing
+        or wrong."""
+        state = request.scope.get("state", ())
+        if CROWDED in state:
             said = "too many connections are open: try again in a second"
             raise Refused("busy", said, {"Retry-After": "1", **CLOSE})
+        if UPGRADED in state and request.scope["method"] == "POST":
+            said = "no other protocol is spoken here: send the request as HTTP/1.1, without the header Upgrade"
+            raise Refused("bad_request", said, CLOSE)
         path = request.scope["path"]
         if not self._token or path in OPEN or path.startswith(OPEN_BELOW):
             return

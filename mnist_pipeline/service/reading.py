@@ -212,6 +212,8 @@ def _of_bytes(body: bytes) -> Question:
     if not body:
         raise Refused("bad_request", f"the body is empty; {FORMS}")
     if len(body) % PIXELS or is_image(body):
+        if body[:1] in (b"{", b"["):  # `curl -d` says that it is a form
+            raise Refused("bad_request", "the body looks like JSON: send it with Content-Type: application/json")
         return Question([body], many=False)
     images = np.frombuffer(body, np.uint8).reshape(-1, SIDE, SIDE)
     return _checked(Question(list(images), many=len(images) > 1))

@@ -164,6 +164,13 @@ def test_an_empty_body(client: TestClient) -> None:
     assert "empty" in refusal(client.post("/predict"), 400, "bad_request")
 
 
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
+def test_json_that_is_not_said_to_be_json(client: TestClient, kind: str) -> None:
+    response = client.post("/predict", content=b'{"pixels": []}', headers={"Content-Type": kind})
+    assert (response.status_code, response.json()["code"]) == (400, "bad_request")
+    assert "Content-Type: application/json" in response.json()["error"]
+
+
 def test_what_is_not_there(client: TestClient) -> None:
     refusal(client.get("/nothing"), 404, "not_found")
     refusal(client.get("/predict"), 405, "method_not_allowed")

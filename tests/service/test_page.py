@@ -213,11 +213,14 @@ def test_undo_goes_back_stroke_by_stroke(service: str, visit: Opening) -> None:
 # --- photos ---
 
 
+@DEVICES
 @pytest.mark.parametrize("way", ["drop", "paste"])
-def test_a_digit_of_mnist_is_read_as_it_is(service: str, trained: Pipeline, visit: Opening, way: str) -> None:
+def test_a_digit_of_mnist_is_read_as_it_is(
+    service: str, trained: Pipeline, visit: Opening, device: dict[str, Any], way: str
+) -> None:
     test = trained.digits()["test"]
     where = int(np.flatnonzero(test.labels == 7)[0])
-    seen = visit(service)
+    seen = visit(service, device)
     getattr(seen, way)(png(test.images[where]))
     seen.shows("7")
     assert seen.seen() == test.images[where].flatten().tolist()
