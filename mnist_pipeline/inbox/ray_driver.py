@@ -29,6 +29,14 @@ POLL_S = 0.5
 BLOCKS = 10_000  # at most, of so many shards that Ray keeps account of; one each, up to a hundred million images
 
 
+NOT_JOINED = {  # what Ray says, and what it means
+    "AuthenticationError": "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with "
+    "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)",
+    "resolve node to connect to": "this machine is none of its nodes: run the step on it (MNIST_STEPS_ON=ray), or "
+    "start a node of it here (ray start --address=…), or score the night on this machine (MNIST_ENGINE=local)",
+}
+
+
 class ShardScorer:
     """An actor: a worker of its own, opened for its first shard. What goes wrong is told, not thrown across Ray."""
 
@@ -77,18 +85,17 @@ def drive(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def joined(address: str) -> Any:
-    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for a wrong token."""
+    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for what waiting mends not."""
     import ray
 
     try:
         return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        if "AuthenticationError" not in "".join(traceback.format_exception(error)):
-            raise
-        raise EngineFailed(
-            "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH)"
-        ) from error
+    except (ConnectionError, RuntimeError) as error:
+        said = "".join(traceback.format_exception(error))
+        for sign, remedy in NOT_JOINED.items():
+            if sign in said:
+                raise EngineFailed(remedy) from error
+        raise
 
 
 def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:
