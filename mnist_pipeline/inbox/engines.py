@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -51,7 +52,10 @@ class LocalEngine:
 def _pooled(work: Work, shards: Iterable[tuple[int, Shard]], workers: int) -> Iterator[Done]:
     """Not forked: threads of ONNX Runtime and of Dagster do not survive that."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin, (work,)) as pool:
+    with (
+        tempfile.TemporaryDirectory(prefix="workers-") as scratch,
+        ProcessPoolExecutor(workers, context, _begin, (work, scratch)) as pool,
+    ):
         waiting: set[Future[Done]] = set()
         try:
             for index, shard in shards:
@@ -76,9 +80,10 @@ def _ended(waiting: set[Future[Done]]) -> Iterator[Done]:
     yield from (each.result() for each in ended)
 
 
-def _begin(work: Work) -> None:
+def _begin(work: Work, scratch: str) -> None:
+    """scratch: where this process fetches to; it ends without a word, so others clear away after it."""
     global _work
-    _work = work
+    _work, tempfile.tempdir = work, scratch
 
 
 @functools.cache

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from mnist_pipeline.inbox.parts import Worker
+from mnist_pipeline.inbox.parts import Worker, fetched_of
 from mnist_pipeline.inbox.reach import check_reach
 from mnist_pipeline.inbox.shards import Shard
 from mnist_pipeline.inbox.work import EngineFailed, StoredModel, Unreachable, Work
@@ -27,6 +27,12 @@ from mnist_pipeline.storage.blobs import StoreUnreachable
 
 POLL_S = 0.5
 BLOCKS = 10_000  # at most, of so many shards that Ray keeps account of; one each, up to a hundred million images
+NOT_JOINED = {  # what Ray says, and what it means
+    "AuthenticationError": "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with "
+    "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)",
+    "resolve node to connect to": "this machine is none of its nodes: run the step on it (MNIST_STEPS_ON=ray), or "
+    "start a node of it here (ray start --address=…), or score the night on this machine (MNIST_ENGINE=local)",
+}
 
 
 class ShardScorer:
@@ -34,17 +40,22 @@ class ShardScorer:
 
     def __init__(self, work: str, threads: int) -> None:
         self._work, self._threads = read_work(json.loads(work)), threads
+        self._fetched = fetched_of(self._work)
         self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[str]]:
         """said: a line of JSON for each shard of the batch."""
         return {"said": [json.dumps(self._told(*json.loads(str(each)))) for each in batch["shard"]]}
 
+    def __del__(self) -> None:
+        """Ray Data calls it when the actor is not needed any longer: the files that it has fetched go."""
+        self._fetched.close()
+
     def _told(self, index: int, plain: dict[str, Any]) -> dict[str, Any]:
         try:
             if self._worker is None:
                 check_reach(self._work)
-                self._worker = Worker.open(self._work, self._threads)
+                self._worker = Worker.open(self._work, self._threads, self._fetched)
             return {"done": asdict(self._worker.part(index, Shard(**{**plain, "files": tuple(plain["files"])})))}
         except Exception as error:  # whatever it is, the run has to hear of it
             return failure(error, f"on {socket.gethostname()}, shard {index}")
@@ -77,18 +88,17 @@ def drive(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def joined(address: str) -> Any:
-    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for a wrong token."""
+    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for what waiting mends not."""
     import ray
 
     try:
         return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except ConnectionError as error:
-        if "AuthenticationError" not in "".join(traceback.format_exception(error)):
-            raise
-        raise EngineFailed(
-            "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with RAY_AUTH_TOKEN or "
-            "RAY_AUTH_TOKEN_PATH)"
-        ) from error
+    except (ConnectionError, RuntimeError) as error:
+        said = "".join(traceback.format_exception(error))
+        for sign, remedy in NOT_JOINED.items():
+            if sign in said:
+                raise EngineFailed(remedy) from error
+        raise
 
 
 def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:
@@ -99,12 +109,15 @@ def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:
     context.enable_progress_bars = False
     shards = [{"shard": json.dumps(each)} for each in order["shards"]]
     blocks = ray.data.from_items(shards, override_num_blocks=min(len(shards), BLOCKS))
+    pool = ray.data.ActorPoolStrategy(  # one is enough to go on, for a node may be lost
+        min_size=1, initial_size=workers, max_size=workers, max_tasks_in_flight_per_actor=2
+    )
     return blocks.map_batches(
         ShardScorer,
         fn_constructor_args=(json.dumps(order["work"]), max(1, int(cpus))),
         batch_size=1,
         num_cpus=cpus,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, max_tasks_in_flight_per_actor=2),
+        compute=pool,
     )
 
 

@@ -64,13 +64,13 @@ class RayEngine:
             said.wait("it is joined", JOINS_S, "joined")
             said.wait("a node fits", self.wait_s + KNOCK_S, "fits")
             for _ in planned:
-                yield Done(**said.wait("a shard ends", self.stall_s, "done"))
+                yield Done(**said.wait("a shard ends (are all its processors taken?)", self.stall_s, "done"))
 
     def _knock(self) -> None:
         """Ray itself tries for a minute, and names the wrong culprit."""
         host, _, port = self.address.rpartition(":")
         try:
-            socket.create_connection((host, int(port)), KNOCK_S).close()
+            socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
         except OSError as error:
             raise ClusterAway(
                 f"no Ray cluster answers at {self.address} ({error}): start it, or correct RAY_ADDRESS, or score the "
@@ -89,9 +89,7 @@ class _Driver:
     def order(self, order: dict[str, Any]) -> None:
         """In one line; what comes after is nothing, as long as the run lives."""
         assert self.child.stdin
-        with suppress(
-            BrokenPipeError
-        ):  # it has ended, which is told with its reasons when its first word is waited for
+        with suppress(BrokenPipeError):  # it has ended, which is told to whoever waits for its first word
             self.child.stdin.write(json.dumps(order) + "\n")
             self.child.stdin.flush()
 
@@ -101,7 +99,7 @@ class _Driver:
             line = self.lines.get(timeout=seconds)
         except queue.Empty:
             raise EngineFailed(
-                f"the Ray cluster was given up: {seconds:.0f} s, and not yet: {what}.{self._tail()}"
+                f"the Ray cluster was given up: {seconds:.0f} s, and still waiting until {what}.{self._tail()}"
             ) from None
         if not line:
             raise EngineFailed(f"the driver on the Ray cluster ended before {what}.{self._tail()}")
@@ -135,7 +133,7 @@ def _driver() -> Iterator[_Driver]:
                 child.wait(ENDS_S)
         finally:
             _end(child)
-            reader.join()
+            reader.join(ENDS_S)
             child.stdout.close()
 
 

@@ -115,14 +115,15 @@ def scored(work: Work, engine: Engine, out: str) -> Tally:
         return predict(work, files_of(work), schema_of(NAMES), engine)
 
 
-def processes_of(kind: bytes) -> list[int]:
-    """The numbers of those whose command line begins so."""
+def actors_of(cluster: RayCluster) -> list[int]:
+    """The numbers of its actors, which have its environment; those of other clusters here do not count."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if path.read_bytes().startswith(kind):
+            ours = str(cluster.logs).encode() in path.with_name("environ").read_bytes()
+            if ours and path.read_bytes().startswith(ACTOR):
                 found.append(int(path.parent.name))
-        except (FileNotFoundError, ProcessLookupError):
+        except OSError:  # it has ended
             continue
     return found
 
@@ -147,7 +148,7 @@ def test_actors_give_the_same_bytes_as_this_process(
     engine = RayEngine(joining(cluster).address, workers, **LIMITS)
     tally = scored(night, engine, f"actors-{workers}")
     assert (tally.manifest, tally.predictions, tally.quarantined) == (expected, SHARDS * ROWS + 3, 1)
-    wait("the actors are given back", lambda: not processes_of(ACTOR), 20)
+    wait("the actors are given back", lambda: not actors_of(cluster), 20)
 
 
 def test_actors_work_from_a_bucket_into_a_bucket(
@@ -201,7 +202,7 @@ def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(
     killed = []
 
     def kill() -> None:
-        killed.append(processes_of(ACTOR)[0])
+        killed.append(actors_of(cluster)[0])
         os.kill(killed[0], signal.SIGKILL)
 
     engine = Killing(RayEngine(joining(cluster).address, 2, **LIMITS), kill)
@@ -245,7 +246,7 @@ def test_a_run_that_is_killed_gives_its_actors_back_and_is_finished_by_the_next(
     finally:
         child.kill()
         child.wait()
-    wait("the actors are given back", lambda: not processes_of(ACTOR), 30)
+    wait("the actors are given back", lambda: not actors_of(cluster), 30)
     tally = scored(night, RayEngine(address, 2, **LIMITS), "killed-run")
     assert tally.manifest == expected
     assert 5 <= tally.found < tally.shards
@@ -278,7 +279,7 @@ def test_a_failing_actor_is_an_error_that_says_why_and_gives_its_actors_back(
     with pytest.raises(EngineFailed, match="as it is seen here, has no decision 1") as raised:
         scored(broken, RayEngine(joining(cluster).address, 2, **LIMITS), "broken")
     assert socket.gethostname() in str(raised.value)
-    wait("the actors are given back", lambda: not processes_of(ACTOR), 20)
+    wait("the actors are given back", lambda: not actors_of(cluster), 20)
 
 
 def test_more_processors_than_any_node_has_are_refused_in_time(
