@@ -99,9 +99,9 @@ def in_bucket(pipeline: Pipeline, endpoint: str, state: Path) -> Pipeline:
 
 
 def tables(pipeline: Pipeline) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Name and rows of every table of predictions."""
+    """Name and rows of every table of predictions, parts of nights too."""
     shelf = pipeline.mail.answers()
-    for name in shelf.list(""):
+    for name in (each for each in shelf.list("") if each.endswith(".parquet")):
         with shelf.local(name) as path:
             yield name, pq.ParquetFile(path).read().to_pylist()
 
