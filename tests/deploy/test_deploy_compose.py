@@ -15,7 +15,7 @@ from pipelines import ROOT
 
 COMPOSE = one("compose.yaml")
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name for name, service in SERVICES.items() if service["image"].startswith("mnist-")}
+OURS = sorted(name for name, service in SERVICES.items() if service["image"].startswith("mnist-"))
 EXAMPLE = read(".env.example")
 
 
