@@ -1,48 +1,38 @@
-"""Training on a Ray cluster, as the run sees it: a driver in a process of its own, which joins the cluster and waits.
+"""Training on a Ray cluster, as the run sees it: a driver joins the cluster for it, and it waits.
 
-A process of its own, because Ray ends the process that has lost its cluster, takes over its signals, and a call into a
-cluster that does not answer can then be ended; an ended driver gives back its actors.
 Data and checkpoints lie where both sides see them, and the trained model is the last checkpoint.
 Not here: what the driver and the worker do (`ray_training_driver.py`).
 """
 
 from __future__ import annotations
 
-import json
-import queue
-import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.checkpoint_files import CheckpointFiles, Log
 from mnist_pipeline.ml.config import NETWORKS
+from mnist_pipeline.ray_drivers import ClusterAway, driver, knock
 from mnist_pipeline.storage.locations import shelf_at
 from mnist_pipeline.trainers import Lesson, LocalTrainer, OnEpoch, OnStep
 
 if TYPE_CHECKING:
     from mnist_pipeline.ml.training import Trained
 
-COMMAND = (sys.executable, "-c", "from mnist_pipeline.ray_training_driver import main; main()")
-PROJECT = Path(__file__).resolve().parents[1]  # from where the package is found, installed or not
+DRIVER = "mnist_pipeline.ray_training_driver"
 DIVERGED = "diverged"
-KNOCK_S, JOINS_S, ENDS_S = 5.0, 120.0, 20.0
+JOINS_S = 120.0
 ANSWERS_S = 60.0  # that a cluster may take to say what it has
-
-
-class ClusterAway(ConnectionError):
-    """Nobody answers at the address of the cluster. It may come back, so Dagster tries the step again."""
 
 
 class RayTrainingFailed(RuntimeError):
     """The cluster did not train: it says why. What is in the last checkpoint is not lost."""
+
+
+ERRORS = {"failed": RayTrainingFailed, "away": ClusterAway}
 
 
 @dataclass(frozen=True)
@@ -95,7 +85,7 @@ class RayTrainer:
             return
         files, data = self._files(lesson)
         _check_installed()
-        _knock(self.address)
+        knock(self.address, "train in the process of the run with MNIST_TRAIN_ON=process")
         data.put(_packed(lesson))
         try:
             self._train(self._order(lesson, files, data))
@@ -109,7 +99,8 @@ class RayTrainer:
 
     def _train(self, order: Order) -> None:
         """Until the last checkpoint is there."""
-        with _driver(order) as said:
+        with driver(DRIVER, ERRORS) as said:
+            said.order(asdict(order))
             said.wait("it is joined", JOINS_S, "joined")
             said.wait("a node fits", self.wait_s + ANSWERS_S, "fits")
             said.wait("the model is trained", None, "trained")
@@ -174,83 +165,3 @@ def _collected(lesson: Lesson, files: CheckpointFiles, data: CheckpointFiles) ->
 def _check_installed() -> None:
     if find_spec("ray") is None:
         raise ValueError("Ray is not installed here: pip install 'mnist-pipeline[ray]', or MNIST_TRAIN_ON=process")
-
-
-def _knock(address: str) -> None:
-    """Ray itself tries for a minute, and names the wrong culprit."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), KNOCK_S).close()
-    except OSError as error:
-        raise ClusterAway(
-            f"no Ray cluster answers at {address} ({error}): start it, or correct RAY_ADDRESS, or train in the process "
-            f"of the run with MNIST_TRAIN_ON=process"
-        ) from error
-
-
-@dataclass
-class _Driver:
-    """The child, and the lines that it says: {"joined": …}, {"fits": …}, {"trained": …} or {"failed": …, "kind": …}."""
-
-    lines: queue.SimpleQueue[str]
-
-    def wait(self, what: str, seconds: float | None, key: str) -> None:
-        """Until it says that. Raises RayTrainingFailed when it fails, ends, or says nothing in time."""
-        try:
-            line = self.lines.get(timeout=seconds)
-        except queue.Empty:
-            raise RayTrainingFailed(f"the Ray cluster was given up: {seconds:.0f} s, and not yet: {what}") from None
-        if not line:
-            raise RayTrainingFailed(f"the driver on the Ray cluster ended before {what}: its output says why")
-        said = json.loads(line)
-        if key not in said:
-            raise _error(said)
-
-
-def _error(said: dict[str, str]) -> Exception:
-    kinds: dict[str, type[Exception]] = {"away": ClusterAway}
-    return kinds.get(said["kind"], RayTrainingFailed)(said["failed"])
-
-
-@contextmanager
-def _driver(order: Order) -> Iterator[_Driver]:
-    """A driver with its order; ended with the block, however that ends, and with this process."""
-    child = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    reader = threading.Thread(target=_read, args=(child, lines), daemon=True)
-    reader.start()
-    try:
-        _give(child, json.dumps(asdict(order)) + "\n")
-        yield _Driver(lines)
-    finally:
-        _end(child)
-        reader.join(ENDS_S)
-        if child.stdout:
-            child.stdout.close()
-
-
-def _give(child: subprocess.Popen[str], text: str) -> None:
-    assert child.stdin
-    with suppress(BrokenPipeError):  # it has ended, which is what waiting for its first word tells
-        child.stdin.write(text)
-        child.stdin.flush()
-
-
-def _read(child: subprocess.Popen[str], lines: queue.SimpleQueue[str]) -> None:
-    """Every line; an empty one at the end."""
-    assert child.stdout
-    for line in child.stdout:
-        lines.put(line)
-    lines.put("")
-
-
-def _end(child: subprocess.Popen[str]) -> None:
-    """By closing its input, at which it leaves the cluster; by force when that takes long."""
-    assert child.stdin
-    with suppress(BrokenPipeError):
-        child.stdin.close()
-    try:
-        child.wait(ENDS_S)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()

@@ -1,29 +1,23 @@
 """Training on a Ray cluster, from within: the driver, which has TorchTrainer start a worker, and what that does.
 
-The driver takes its order as a line of JSON and answers with lines; the end of its input ends it. Only here is Ray
-imported.
 Not here: who orders (`ray_training.py`), the training itself (`ml/learning.py`).
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import sys
 import tempfile
-import threading
-import time
-import traceback
-from typing import IO, Any
+from collections.abc import Iterator
+from typing import Any
 
 from mnist_pipeline.checkpoint_files import CheckpointFiles
+from mnist_pipeline.on_ray import NotJoined, joined, obey, room
 from mnist_pipeline.ray_training import DIVERGED, Order
 from mnist_pipeline.storage.locations import shelf_at
 
 FAILURES = 3  # of the worker, after each of which it goes on from its checkpoint
 STARTS = 2  # times that a worker group may not come up in Ray's minute
-LOOKS_S = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -32,52 +26,28 @@ class Unfit(RuntimeError):
 
 
 def main() -> None:
-    """One order, from the first line of input to an answer."""
-    said = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what Ray prints goes where errors go
-    order = Order(**json.loads(sys.stdin.readline()))
-    threading.Thread(target=_end_with_input, daemon=True).start()
-    try:
-        _carry_out(order, said)
-    except Exception as error:
-        log.exception("the training on the Ray cluster failed")
-        kind, why = _cause(error, order)
-        print(json.dumps({"failed": why, "kind": kind}), file=said)
+    """One order."""
+    obey(_carry_out, _failure)
 
 
-def _end_with_input() -> None:
-    """Whoever ordered has what was wanted, or is no more; Ray takes back the actors of a driver that has gone."""
-    sys.stdin.read()
-    os._exit(0)
-
-
-def _carry_out(order: Order, said: IO[str]) -> None:
-    import ray
-
-    with ray.init(address=order.address, log_to_driver=True, logging_level=logging.WARNING):
-        print(json.dumps({"joined": order.address}), file=said)
+def _carry_out(plain: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    order = Order(**plain)
+    with joined(order.address, with_output=True):
+        yield {"joined": order.address}
         _wait_for_room(order)
-        print(json.dumps({"fits": True}), file=said)
+        yield {"fits": True}
         _fit(order)
-        print(json.dumps({"trained": True}), file=said)
+        yield {"trained": True}
 
 
 def _wait_for_room(order: Order) -> None:
     """Until there is a node of that size, busy or not. Raises Unfit."""
-    import ray
-
-    end = time.monotonic() + order.wait_s
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if any(node.get("CPU", 0) >= order.cpus and node.get("GPU", 0) >= order.gpus for node in nodes):
-            return
-        if time.monotonic() > end:
-            most = max((node.get("CPU", 0) for node in nodes), default=0)
-            raise Unfit(
-                f"no node of {order.address} has {order.cpus} processors and {order.gpus} GPUs, which the training "
-                f"asks for (the largest has {most:.0f}): lower MNIST_TRAIN_CPUS, or start a larger node"
-            )
-        time.sleep(LOOKS_S)
+    found, nodes = room(order.cpus, order.gpus, order.wait_s)
+    if not found:
+        raise Unfit(
+            f"no node of {order.address} has {order.cpus} processors and {order.gpus} GPUs, which the training "
+            f"asks for (the largest has {max(nodes, default=0):.0f}): lower MNIST_TRAIN_CPUS, or start a larger node"
+        )
 
 
 def _fit(order: Order) -> None:
@@ -138,14 +108,12 @@ def _tell(epoch: Any) -> None:
     log.info(epoch.line())
 
 
-def _cause(error: Exception, order: Order) -> tuple[str, str]:
-    """(kind, what to tell), of what went wrong in the worker where that is known."""
-    said = "".join(traceback.format_exception(error))
-    if "AuthenticationError" in said:
-        return "failed", (
-            f"the Ray cluster at {order.address} does not take the token of this process: set RAY_AUTH_MODE=token and "
-            "RAY_AUTH_TOKEN as they are set on its nodes"
-        )
+def _failure(error: Exception, order: dict[str, Any]) -> dict[str, Any]:
+    """What to tell: what went wrong in the worker, where that is known."""
+    log.error("the training on the Ray cluster failed", exc_info=error)
     inner = next(iter(getattr(error, "worker_failures", {}).values()), error)
     inner = getattr(inner, "cause", None) or inner
-    return ("away" if isinstance(error, ConnectionError) else "failed"), f"{type(inner).__name__}: {inner}"
+    kind = "away" if isinstance(error, ConnectionError) else "failed"
+    known = isinstance(inner, NotJoined | Unfit)
+    text = str(inner) if known else f"{type(inner).__name__}: {inner}"
+    return {"failed": f"Ray cluster {order['address']}: {text}", "kind": kind}

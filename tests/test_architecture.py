@@ -40,7 +40,7 @@ LAYERS = (
             *("production", "samples", "store", "studies", "storage", "inbox", "datasets"),
             *("experiments", "experiments.sender", "tracking", "alerts", "traffic", "observed"),
             *("corrections", "labelled", "measured", "night_tables", "tracing", "checkpoint_files", "trainers"),
-            *("ray_training", "ray_training_driver"),
+            *("ray_drivers", "on_ray", "ray_training", "ray_training_driver"),
         },
     ),
     (

@@ -1,19 +1,13 @@
-"""The driver on a Ray cluster, in a process of its own: joins it, has actors score the shards, and says what they did.
+"""The driver of the engine on a Ray cluster: has actors score the shards, and says what they did.
 
 Ray Data spreads the shards over a pool of actors, replaces those that die and gives their shards to others; what it
-carries is a line of JSON a shard, never an image. One line of JSON on standard input says what to do, and one is
-printed for each thing that has come to pass. Not here: whoever waits for that (`ray_engine.py`).
+carries is a line of JSON a shard, never an image. Not here: whoever waits for that (`ray_engine.py`).
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import socket
-import sys
-import threading
-import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -23,16 +17,10 @@ from mnist_pipeline.inbox.parts import Worker, fetched_of
 from mnist_pipeline.inbox.reach import check_reach
 from mnist_pipeline.inbox.shards import Shard
 from mnist_pipeline.inbox.work import EngineFailed, StoredModel, Unreachable, Work
+from mnist_pipeline.on_ray import NotJoined, joined, obey, room
 from mnist_pipeline.storage.blobs import StoreUnreachable
 
-POLL_S = 0.5
 BLOCKS = 10_000  # at most, of so many shards that Ray keeps account of; one each, up to a hundred million images
-NOT_JOINED = {  # what Ray says, and what it means
-    "AuthenticationError": "it does not take our token: give this process the cluster's (RAY_AUTH_MODE=token with "
-    "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH)",
-    "resolve node to connect to": "this machine is none of its nodes: run the step on it (MNIST_STEPS_ON=ray), or "
-    "start a node of it here (ray start --address=…), or score the night on this machine (MNIST_ENGINE=local)",
-}
 
 
 class ShardScorer:
@@ -70,7 +58,7 @@ def failure(error: Exception, where: str) -> dict[str, Any]:
     """An error in a line, of a kind that the run can raise again."""
     kinds = {StoreUnreachable: "store", Unreachable: "unreachable", ConnectionError: "away"}
     kind = next((name for cls, name in kinds.items() if isinstance(error, cls)), "failed")
-    known = kind != "failed" or isinstance(error, EngineFailed)
+    known = kind != "failed" or isinstance(error, EngineFailed | NotJoined)
     text = str(error) if known else "".join(traceback.format_exception(error)).strip()
     return {"failed": f"{where}: {text}", "kind": kind}
 
@@ -80,25 +68,11 @@ def drive(order: dict[str, Any]) -> Iterator[dict[str, Any]]:
     engine = order["engine"]
     with joined(engine["address"]):
         yield {"joined": engine["address"]}
-        room = wait_for_room(engine["cpus"], engine["wait_s"])
-        yield {"fits": room}
-        workers = min(engine["workers"] or room, len(order["shards"]))
+        most = wait_for_room(engine["cpus"], engine["wait_s"])
+        yield {"fits": most}
+        workers = min(engine["workers"] or most, len(order["shards"]))
         for row in scored(order, workers, engine["cpus"]).iter_rows():
             yield json.loads(row["said"])
-
-
-def joined(address: str) -> Any:
-    """Ray's context, which leaves the cluster at the end of a block. Raises EngineFailed for what waiting mends not."""
-    import ray
-
-    try:
-        return ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    except (ConnectionError, RuntimeError) as error:
-        said = "".join(traceback.format_exception(error))
-        for sign, remedy in NOT_JOINED.items():
-            if sign in said:
-                raise EngineFailed(remedy) from error
-        raise
 
 
 def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:
@@ -123,40 +97,16 @@ def scored(order: dict[str, Any], workers: int, cpus: float) -> Any:
 
 def wait_for_room(cpus: float, seconds: float) -> int:
     """How many actors that ask for so many processors the nodes have room for. Raises EngineFailed for none."""
-    import ray
-
-    end = time.monotonic() + seconds
-    while True:
-        nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]
-        if room := sum(int(has // cpus) for has in nodes):
-            return room
-        if time.monotonic() > end:
-            there = ", ".join(f"{has:g}" for has in nodes)
-            raise EngineFailed(
-                f"an actor asks for {cpus:g} processors, and no node of the cluster has as many ({there}), also after "
-                f"{seconds:.0f} s: lower MNIST_WORKER_CPUS, or add a node"
-            )
-        time.sleep(POLL_S)
+    found, nodes = room(cpus, 0, seconds)
+    if not found:
+        there = ", ".join(f"{has:g}" for has in nodes)
+        raise EngineFailed(
+            f"an actor asks for {cpus:g} processors, and no node of the cluster has as many ({there}), also after "
+            f"{seconds:.0f} s: lower MNIST_WORKER_CPUS, or add a node"
+        )
+    return found
 
 
 def main() -> None:
-    """The order from standard input, what comes to pass to standard output."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what Ray prints is no word of ours
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_leave_with_the_run, daemon=True).start()
-    try:
-        for each in drive(order):
-            print(json.dumps(each), file=out, flush=True)
-    except Exception as error:
-        print(json.dumps(failure(error, f"Ray cluster {order['engine']['address']}")), file=out, flush=True)
-
-
-def _leave_with_the_run() -> None:
-    """Standard input ends when the run does not wait any longer, or is gone: actors are given back by ending.
-
-    Read without Python's buffer, whose lock a thread must not hold when the process ends by itself.
-    """
-    while os.read(0, 1 << 16):
-        pass
-    os._exit(0)
+    """One order."""
+    obey(drive, lambda error, order: failure(error, f"Ray cluster {order['engine']['address']}"))

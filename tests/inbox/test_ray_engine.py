@@ -32,11 +32,12 @@ from mnist_pipeline.inbox import shards
 from mnist_pipeline.inbox.engines import Engine, LocalEngine
 from mnist_pipeline.inbox.night import predict
 from mnist_pipeline.inbox.parts import fetched_of
-from mnist_pipeline.inbox.ray_engine import ClusterAway, RayEngine
+from mnist_pipeline.inbox.ray_engine import RayEngine
 from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.inbox.shards import plan
 from mnist_pipeline.inbox.tables import Tally
 from mnist_pipeline.inbox.work import Done, EngineFailed, StoredModel, Work, made_with
+from mnist_pipeline.ray_drivers import ClusterAway
 from mnist_pipeline.storage.s3_requests import Place
 
 pytestmark = [
