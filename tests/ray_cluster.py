@@ -6,6 +6,7 @@ imports Ray: its settings are read on import, its warnings would be errors, and 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -14,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -22,7 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO_NODES = ({"num_cpus": 1}, {"num_cpus": 1})
-STARTS_S, ENDS_S = 60, 20
+STARTS_S, ENDS_S, TURN_S = 60, 20, 1_200
+_depth = 0  # clusters of this process
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class RayCluster:
 @contextmanager
 def ray_cluster(nodes: Sequence[Mapping[str, Any]] = TWO_NODES, **env: str) -> Iterator[RayCluster]:
     """A cluster as long as the block lasts. nodes: arguments of `Cluster.add_node`; env: what its workers have else."""
-    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:  # a socket's path has 107 bytes
+    with _alone(), tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder:
+        # a short name: a socket's path has 107 bytes
         own = settings(folder) | {"PYTHONPATH": str(ROOT)} | env
         command = [sys.executable, __file__, json.dumps([dict(node) for node in nodes])]
         with (Path(folder) / "cluster.log").open("w+b") as log:
@@ -66,6 +70,27 @@ def ray_cluster(nodes: Sequence[Mapping[str, Any]] = TWO_NODES, **env: str) -> I
                 yield RayCluster(**{**started, "logs": Path(folder), "env": {**own, "RAY_ADDRESS": started["address"]}})
             finally:
                 _end(child, started.get("processes", ()))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Clusters of two test processes would take each other's ports, on which jobs are taken, and each other's cores."""
+    global _depth
+    with Path(tempfile.gettempdir(), f"ray-cluster-{os.getuid()}.lock").open("w") as lock:
+        end = time.monotonic() + TURN_S
+        while not _depth:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise TimeoutError(f"another test process has had a Ray cluster for {TURN_S} s") from None
+                time.sleep(0.5)
+        _depth += 1
+        try:
+            yield
+        finally:
+            _depth -= 1
 
 
 def settings(folder: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ import dagster as dg
 import pytest
 from pipelines import ROOT, TINY, UP_TO_DEPLOYMENT, Pipeline, at_home, call, instance_of
 from postgres_server import postgres
-from processes import Process, wait
+from processes import Process, running, wait
 from ray_cluster import RayCluster, ray_cluster
 
 pytestmark = pytest.mark.slow
@@ -106,12 +106,14 @@ def test_the_digit_graph_on_a_cluster_gives_what_one_process_gives(
     env = {**ray[1], "MNIST_PIPELINE_STATE": str(tmp_path / "state")}
     config = {"ops": {"digit_classifier": {"config": TINY}}}
     command = materialize("-m", "mnist_pipeline.definitions", assets=UP_TO_DEPLOYMENT, **config)
-    run = Process("run", [sys.executable, *command], env, tmp_path / "run.log").start()
+    run = Process("run", [sys.executable, *command], env, tmp_path / "run.log")
     with instance_of(env) as instance:
-        pid = wait("training", lambda: training_process(instance), 120, every=0.05)
-        os.kill(pid, signal.SIGKILL)
-        assert run.child
-        assert run.child.wait(240) == 0, run.tail()
+        before = {each.run_id for each in instance.get_runs()}
+        with running(run, lambda: True):
+            pid = wait("training", lambda: training_process(instance, before), 180, every=0.05)
+            os.kill(pid, signal.SIGKILL)
+            assert run.child
+            assert run.child.wait(240) == 0, run.tail()
         run_id = instance.get_runs(limit=1)[0].run_id
         assert said(instance, run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == ["digit_classifier"]
         assert said_by_executor(instance, run_id) == {"ray"}
@@ -121,9 +123,9 @@ def test_the_digit_graph_on_a_cluster_gives_what_one_process_gives(
     assert there.value("processed_mnist_data").digest() == finished.digits().digest()
 
 
-def training_process(instance: dg.DagsterInstance) -> int:
-    """Its pid, once the step has begun to work."""
-    runs = instance.get_runs(limit=1)
+def training_process(instance: dg.DagsterInstance, before: set[str]) -> int:
+    """Its pid, once the step has begun to work. before: runs of other tests."""
+    runs = [each for each in instance.get_runs() if each.run_id not in before]
     if not runs or "digit_classifier" not in said(instance, runs[0].run_id, dg.DagsterEventType.STEP_START):
         return 0
     for each in instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_WORKER_STARTED):

@@ -57,6 +57,8 @@ async def question(body: bytes, request: Request) -> Question:
         return _of_json(parsed(body)) if plain is None else Question([plain], many=False)
     if kind == "multipart/form-data":
         return await _of_form(body, request.headers)
+    if kind == "application/x-www-form-urlencoded" and body[:1] in (b"{", b"["):  # which `curl -d` says of anything
+        raise Refused("bad_request", "the body looks like JSON: send it with Content-Type: application/json")
     return _of_bytes(body)
 
 
@@ -212,8 +214,6 @@ def _of_bytes(body: bytes) -> Question:
     if not body:
         raise Refused("bad_request", f"the body is empty; {FORMS}")
     if len(body) % PIXELS or is_image(body):
-        if body[:1] in (b"{", b"["):  # `curl -d` says that it is a form
-            raise Refused("bad_request", "the body looks like JSON: send it with Content-Type: application/json")
         return Question([body], many=False)
     images = np.frombuffer(body, np.uint8).reshape(-1, SIDE, SIDE)
     return _checked(Question(list(images), many=len(images) > 1))

@@ -164,9 +164,9 @@ def test_an_empty_body(client: TestClient) -> None:
     assert "empty" in refusal(client.post("/predict"), 400, "bad_request")
 
 
-@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain"])
-def test_json_that_is_not_said_to_be_json(client: TestClient, kind: str) -> None:
-    response = client.post("/predict", content=b'{"pixels": []}', headers={"Content-Type": kind})
+def test_json_that_is_said_to_be_a_form(client: TestClient) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    response = client.post("/predict", content=b'{"pixels": []}', headers=form)
     assert (response.status_code, response.json()["code"]) == (400, "bad_request")
     assert "Content-Type: application/json" in response.json()["error"]
 
