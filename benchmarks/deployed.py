@@ -1,10 +1,11 @@
-"""A network trained for one epoch, in a model store of its own, for benchmarks that want what serves."""
+"""A network trained for one epoch, in a model store of its own, and decisions, for benchmarks that want what serves."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks.common import mnist
 from mnist_pipeline.inbox.work import StoredModel
+from mnist_pipeline.ledger import Decision
 from mnist_pipeline.ml.artifacts import version_files
 from mnist_pipeline.ml.config import configure
 from mnist_pipeline.ml.digits import DigitData
@@ -31,14 +32,20 @@ def deployed(folder: Path) -> tuple[StoredModel, Mapping[str, bytes], DigitData]
         code_version="bench",
         run_id="bench",
     )
-    store.decide(
-        serves=card.name,
+    deploy(store, card.name)
+    return StoredModel.of(load_production(store), str(folder), "", abstain=False), files, data
+
+
+def deploy(store: ModelStore, version: str) -> Decision:
+    """Decide for a version, whatever served before."""
+    current = store.current()
+    return store.decide(
+        serves=version,
         strategy="manual",
         outcome="deployed",
-        candidate=card.name,
+        candidate=version,
         reason="to be measured",
         evidence={},
         actor="benchmarks",
-        expected=0,
+        expected=current.number if current else 0,
     )
-    return StoredModel.of(load_production(store), str(folder), "", abstain=False), files, data

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common import mnist
+from benchmarks.deployed import deploy
 from mnist_pipeline.environment import model_store
 from mnist_pipeline.ledger import Decision
 from mnist_pipeline.ml.artifacts import pack
@@ -61,18 +62,8 @@ class Served:
 
     def deploy(self, version: str) -> tuple[Decision, float]:
         """A decision, and when it was begun to be written (`time.perf_counter`)."""
-        current, begun = self.store.current(), time.perf_counter()
-        decision = self.store.decide(
-            serves=version,
-            strategy="manual",
-            outcome="deployed",
-            candidate=version,
-            reason="benchmark",
-            evidence={},
-            actor="benchmark",
-            expected=current.number if current else 0,
-        )
-        return decision, begun
+        begun = time.perf_counter()
+        return deploy(self.store, version), begun
 
 
 @contextmanager

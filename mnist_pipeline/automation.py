@@ -15,6 +15,7 @@ from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.refreshing.waves import REFRESH, refresh
 from mnist_pipeline.sensors.telling import is_told_by_others
 
+FOR_ONE_STEP = one_process  # a short one, which the process of the run does sooner than it starts another
 TICK_S = 30  # seconds between two looks; four stages, so a new data set is in production after about three minutes
 
 training = dg.define_asset_job(
@@ -26,7 +27,7 @@ deployment = dg.define_asset_job(
     "deployment",
     dg.AssetSelection.groups("deployment"),
     description="Decide about the newest version: quality, manual, force or rollback.",
-    executor_def=one_process,  # one short step, which the process of the run does sooner than it starts another
+    executor_def=FOR_ONE_STEP,
 )
 make_model = dg.define_asset_job(
     "make_model",
@@ -60,7 +61,7 @@ accuracy_review = dg.define_asset_job(
     "accuracy_review",
     dg.AssetSelection.assets("production_accuracy"),
     description="How often production was right, as far as people said what was right.",
-    executor_def=one_process,  # one short step, which the process of the run does sooner than it starts another
+    executor_def=FOR_ONE_STEP,
 )
 
 label_review = dg.define_asset_job(
@@ -73,7 +74,7 @@ contest_job = dg.define_asset_job(
     "contest",
     dg.AssetSelection.assets("ab_report"),
     description="Compare champion and challenger on what people ask; promote, withdraw or roll back where it is shown.",
-    executor_def=one_process,  # one short step, which the process of the run does sooner than it starts another
+    executor_def=FOR_ONE_STEP,
 )
 
 

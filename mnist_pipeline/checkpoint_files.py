@@ -7,7 +7,6 @@ Not here: what is in a checkpoint (`ml/checkpoints.py`), and to what it is bound
 
 from __future__ import annotations
 
-import hashlib
 import re
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mnist_pipeline.storage.blobs import StoreUnavailable
+from mnist_pipeline.storage.sealed import sha256
 from mnist_pipeline.storage.shelves import Missing, Shelf
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class CheckpointFiles:
 
         data = pack(checkpoint, self.bound)
         before = self._own()
-        self.shelf.put(f"{self.bound}-{time.time_ns():020d}-{hashlib.sha256(data).hexdigest()}.safetensors", data)
+        self.shelf.put(f"{self.bound}-{time.time_ns():020d}-{sha256(data)}.safetensors", data)
         for name in before:
             self.shelf.delete(name)
 
@@ -120,7 +120,7 @@ class CheckpointFiles:
 
         try:
             data, parts = self.shelf.get(name), NAME.fullmatch(name)
-            if not parts or parts["sha256"] != hashlib.sha256(data).hexdigest():
+            if not parts or parts["sha256"] != sha256(data):
                 raise ValueError("it is not whole: its sha256 is not the one in its name")
             return unpack(data, self.bound)
         except Missing:

@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import urlsplit
 
 PROJECT = Path(__file__).resolve().parents[1]  # from where the package is found, installed or not
 KNOCK_S, ENDS_S = 5.0, 20.0
+HEAD_PORT = 6379
 TAIL = 3_000  # characters of what the driver said, for an error
 
 
@@ -28,11 +30,20 @@ class ClusterAway(ConnectionError):
     """Nobody answers at the address of the cluster. It may come back, so Dagster tries the step again."""
 
 
-def knock(address: str, otherwise: str) -> None:
-    """Ray itself tries for a minute, and names the wrong culprit. Raises ClusterAway. otherwise: what to do without."""
-    host, _, port = address.rpartition(":")
+def knock(address: str) -> None:
+    """Whether something listens there. Ray itself tries a closed port for a minute, and names the wrong culprit.
+
+    address: host:port of a head, or the URL of a dashboard. Raises OSError; ValueError for what is neither.
+    """
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, HEAD_PORT)
+    socket.create_connection((parts.hostname or "", port), KNOCK_S).close()
+
+
+def find(address: str, otherwise: str) -> None:
+    """Raises ClusterAway where no head listens. otherwise: what to do without."""
     try:
-        socket.create_connection((host.strip("[]"), int(port)), KNOCK_S).close()
+        knock(address)
     except OSError as error:
         raise ClusterAway(
             f"no Ray cluster answers at {address} ({error}): start it, or correct RAY_ADDRESS, or {otherwise}"

@@ -6,25 +6,23 @@ Not here: what the jobs do (`ray_steps.py`).
 
 import functools
 import re
-import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError
-from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import dagster as dg
 
 from mnist_pipeline.alerts.redaction import IN_A_URL, SECRET_NAMES
 from mnist_pipeline.environment import state_folder
+from mnist_pipeline.ray_drivers import knock
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-CONNECT_S = 5.0  # to a port that is open, however far
 ANSWER_S = 30.0  # to any request; without a limit a dashboard that hangs would hang the run
 OURS = re.compile(r"MNIST_\w+|\w+_CSV|S3_ENDPOINT_URL|MLFLOW_TRACKING_URI|SLACK_CHANNEL|SLACK_API_URL|DAGSTER_UI_URL")
 
@@ -43,7 +41,7 @@ def jobs_at(address: str) -> "JobSubmissionClient":
     from ray.job_submission import JobSubmissionClient
 
     try:
-        _knock(address)
+        knock(address)
         url = get_address_for_submission_client(address)
         _ask(url)
         client = JobSubmissionClient(url)
@@ -84,13 +82,6 @@ def settings_for(env: Mapping[str, str]) -> dict[str, str]:
 
 def _is_secret(name: str, value: str) -> bool:
     return bool(SECRET_NAMES.search(name) or IN_A_URL.search(value))
-
-
-def _knock(address: str) -> None:
-    """Ray itself would try a closed port for 40 seconds."""
-    parts = urlsplit(address if "://" in address else f"tcp://{address}")
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 6379)
-    socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
 
 
 def _ask(url: str) -> None:

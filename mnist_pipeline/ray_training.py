@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.checkpoint_files import CheckpointFiles, Log
 from mnist_pipeline.ml.config import NETWORKS
-from mnist_pipeline.ray_drivers import ClusterAway, driver, knock
+from mnist_pipeline.ray_drivers import ClusterAway, driver, find
 from mnist_pipeline.storage.locations import shelf_at
 from mnist_pipeline.trainers import Lesson, LocalTrainer, OnEpoch, OnStep
 
@@ -85,7 +85,7 @@ class RayTrainer:
             return
         files, data = self._files(lesson)
         _check_installed()
-        knock(self.address, "train in the process of the run with MNIST_TRAIN_ON=process")
+        find(self.address, "train in the process of the run with MNIST_TRAIN_ON=process")
         data.put(_packed(lesson))
         try:
             self._train(self._order(lesson, files, data))

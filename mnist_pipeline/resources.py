@@ -187,9 +187,9 @@ class Training(dg.ConfigurableResource):
 
     def open(self, log: Log) -> Trainer:
         """What trains; nothing is read or written yet. log: is told where it goes on from, and what is refused."""
-        from mnist_pipeline.ray_training import RayTrainer
-
         if self.address:
+            from mnist_pipeline.ray_training import RayTrainer
+
             return RayTrainer(self.address, self.location, self.endpoint, self.every_s, self.cpus, self.wait_s, log)
         return LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, log)
 
@@ -258,11 +258,12 @@ class Scoring(dg.ConfigurableResource):
 
     def open(self) -> "Engine":
         """The engine; nothing is started or joined yet."""
-        from mnist_pipeline.inbox.engines import LocalEngine
-        from mnist_pipeline.inbox.ray_engine import RayEngine
-
         if self.address:
+            from mnist_pipeline.inbox.ray_engine import RayEngine
+
             return RayEngine(self.address, self.workers, self.cpus, self.wait_s)
+        from mnist_pipeline.inbox.engines import LocalEngine
+
         return LocalEngine(self.workers or 1)
 
 

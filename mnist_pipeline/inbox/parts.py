@@ -6,7 +6,6 @@ written last: a part without a card does not exist.
 Not here: which worker makes which (`engines.py`), and how parts become the night's tables (`tables.py`).
 """
 
-import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -130,7 +129,7 @@ def read_table(shelf: Shelf, done: Done, card: PartCard) -> pa.Table:
     """The predictions of a part. Raises Missing where they are not there as its card says."""
     with shelf.local(table_of(done.name)) as path:
         data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != card.sha256:
+    if sha256(data) != card.sha256:
         raise Missing(shelf.where(table_of(done.name)))
     return pq.ParquetFile(pa.BufferReader(data)).read()
 

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from mnist_pipeline.inbox.reach import probed
 from mnist_pipeline.inbox.shards import Fetched, Shard
 from mnist_pipeline.inbox.work import Done, EngineFailed, Unreachable, Work
-from mnist_pipeline.ray_drivers import KNOCK_S, ClusterAway, driver, knock
+from mnist_pipeline.ray_drivers import KNOCK_S, ClusterAway, driver, find
 from mnist_pipeline.storage.blobs import StoreUnreachable
 
 DRIVER = "mnist_pipeline.inbox.ray_driver"
@@ -40,7 +40,7 @@ class RayEngine:
         planned = [[index, asdict(shard)] for index, shard in shards]
         if not planned:
             return
-        knock(self.address, "score the night on this machine with MNIST_ENGINE=local")
+        find(self.address, "score the night on this machine with MNIST_ENGINE=local")
         with probed(work) as work, tempfile.TemporaryFile() as log, driver(DRIVER, ERRORS, log) as said:
             said.order({"engine": asdict(self), "work": asdict(work), "shards": planned})
             said.wait("it is joined", JOINS_S, "joined")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.storage.blobs import BlobMissing
@@ -130,11 +130,6 @@ class Done:
     card: str = ""
     fault: str = ""
     new: bool = True
-
-    @classmethod
-    def read(cls, plain: dict[str, Any]) -> Done:
-        """From JSON."""
-        return cls(**plain)
 
 
 @functools.cache

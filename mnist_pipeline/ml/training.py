@@ -11,7 +11,7 @@ import inspect
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -87,7 +87,7 @@ class Trained:
     @property
     def best(self) -> Epoch:
         """The epoch whose weights were kept."""
-        return next(epoch for epoch in reversed(self.history) if epoch.best)
+        return _best(self.history)
 
 
 @dataclass
@@ -105,20 +105,17 @@ class _Progress:
 
     def is_better(self, loss: float, min_delta: float) -> bool:
         """Than the best so far; the first epoch always is."""
-        return not self.history or loss < self._best().validation_loss - min_delta
+        return not self.history or loss < _best(self.history).validation_loss - min_delta
 
     def is_over(self, epochs: int, patience: int) -> bool:
         """Whether all epochs are done, or too many went by without a better one."""
         if not self.history:
             return False
         number = self.history[-1].number
-        return number >= epochs or bool(patience and number - self._best().number >= patience)
+        return number >= epochs or bool(patience and number - _best(self.history).number >= patience)
 
     def facts(self) -> dict[str, Any]:
         return {"history": [asdict(epoch) for epoch in self.history], "resumed_at": self.resumed_at}
-
-    def _best(self) -> Epoch:
-        return next(epoch for epoch in reversed(self.history) if epoch.best)
 
 
 def choose_device(wanted: str) -> torch.device:
@@ -323,6 +320,10 @@ class _Loop:
             loss += F.cross_entropy(logits, wanted, reduction="sum", label_smoothing=self.config.label_smoothing)
             right += (logits.argmax(1) == wanted).sum()
         return loss.item() / len(labels), right.item() / len(labels)
+
+
+def _best(history: Sequence[Epoch]) -> Epoch:
+    return next(epoch for epoch in reversed(history) if epoch.best)
 
 
 def _in_bfloat16(config: ModelConfig, device: torch.device) -> bool:

@@ -116,6 +116,13 @@ def scored(work: Work, engine: Engine, out: str) -> Tally:
         return predict(work, files_of(work), schema_of(NAMES), engine)
 
 
+def finished_here(work: Work, out: str, expected: str) -> None:
+    """The night that broke off in this folder goes on in this process from what was scored by then."""
+    tally = scored(work, LocalEngine(), out)
+    assert tally.manifest == expected
+    assert tally.found >= 5
+
+
 def actors_of(cluster: RayCluster) -> list[int]:
     """The numbers of its actors, which have its environment; those of other clusters here do not count."""
     found = []
@@ -192,9 +199,7 @@ def test_a_process_that_is_killed_is_an_error_and_the_next_run_goes_on(night: Wo
 
     with pytest.raises(EngineFailed, match=r"one of the 2 processes .* died"):
         scored(night, KillingOne(), "killed-process")
-    tally = scored(night, LocalEngine(), "killed-process")
-    assert tally.manifest == expected
-    assert tally.found >= 5
+    finished_here(night, "killed-process", expected)
 
 
 def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(
@@ -230,9 +235,7 @@ def test_a_cluster_that_is_lost_is_an_error_and_the_next_run_goes_on_elsewhere(
 
         with pytest.raises((EngineFailed, ClusterAway), match="Ray cluster"):
             scored(night, Killing(engine, kill), "killed-cluster")
-    tally = scored(night, LocalEngine(), "killed-cluster")
-    assert tally.manifest == expected
-    assert tally.found >= 5
+    finished_here(night, "killed-cluster", expected)
 
 
 def test_a_run_that_is_killed_gives_its_actors_back_and_is_finished_by_the_next(
