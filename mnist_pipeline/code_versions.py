@@ -1,12 +1,10 @@
 """Code versions that cannot be forgotten: a digest of the source that an asset runs through."""
 
 import ast
-import gc
 import hashlib
 import inspect
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,8 +36,7 @@ def source_of(function: Callable[..., object] | None) -> str:
 @cache
 def _meaning(source: str) -> bytes:
     """The syntax tree as text; once for each module, though several assets run through it."""
-    with _garbage_left_alone():
-        return "".join(_words(ast.parse(source))).encode()
+    return "".join(_words(ast.parse(source))).encode()
 
 
 def _words(tree: ast.AST) -> Iterator[str]:
@@ -55,16 +52,3 @@ def _words(tree: ast.AST) -> Iterator[str]:
             waiting.extend(node)
         else:
             yield repr(node)
-
-
-@contextmanager
-def _garbage_left_alone() -> Iterator[None]:
-    """A tree is thousands of new objects, none of them garbage: to look for some, among all that Dagster is made of,
-    takes a fifth of the time in which the code location loads."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
