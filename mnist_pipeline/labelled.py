@@ -130,14 +130,14 @@ class _Answers:
 
 def _of_night(said: Correction, places: Places, preparation: Preparation) -> Labelled:
     """Raises CannotBeHad, StoreUnavailable."""
-    from mnist_pipeline.ml.array_files import is_array
+    from mnist_pipeline.ml.image_rows import holds_many
 
     row = night_row(said, places.nights)
     night = str(row["night"])
     try:
         with places.inbox.opened(night, [said.file]) as opened:
             path = opened.folder / opened.files[0]
-            image = _of_array(path, said.row, preparation) if is_array(said.file) else _of_image(path, row, preparation)
+            image = _of_row(path, said.row, preparation) if holds_many(said.file) else _of_image(path, row, preparation)
     except StoreUnavailable:
         raise
     except (OSError, ValueError, KeyError) as error:  # gone, unreadable; in a bucket BlobMissing
@@ -169,12 +169,10 @@ def _of_image(path: Path, row: Mapping[str, Any], preparation: Preparation) -> n
     return _read(data, preparation)
 
 
-def _of_array(path: Path, row: int, preparation: Preparation) -> np.ndarray:
-    from mnist_pipeline.ml.array_files import read_rows
-    from mnist_pipeline.ml.images import prepare_all
+def _of_row(path: Path, row: int, preparation: Preparation) -> np.ndarray:
+    from mnist_pipeline.ml.image_rows import read
 
-    images, seen = prepare_all(read_rows(path, row, row + 1), preparation)
-    if not seen.all():
-        raise CannotBeHad("there is no digit on it")
-    found: np.ndarray = images[0]
-    return found
+    for _, image in read(path, row, row + 1, preparation).images():
+        if image is not None:
+            return image
+    raise CannotBeHad("there is no digit on it")

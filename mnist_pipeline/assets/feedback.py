@@ -26,7 +26,8 @@ LISTED = 100  # of what was left out
     kinds={"numpy"},
     code_version=code_version(
         *("corrections.py", "labelled.py", "night_tables.py"),
-        *("ml/array_files.py", "ml/decoding.py", "ml/digits.py", "ml/feedback.py", "ml/images.py", "ml/split.py"),
+        *("ml/array_files.py", "ml/image_rows.py", "ml/parquet_images.py", "ml/decoding.py", "ml/digits.py"),
+        *("ml/feedback.py", "ml/images.py", "ml/split.py"),
     ),
     # other raw data does not change what people said; whether it still fits is looked at again where it is added
     metadata={**read_from("served"), **follows_only(own_code=True)},

@@ -2,23 +2,24 @@
 
 import sys
 from collections.abc import Iterator
-from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from mnist_pipeline.inbox.mailbox import LARGEST_FILE
-from mnist_pipeline.ml.array_files import is_array, read_rows, shape_of
+from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.digits import Preparation
-from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
+from mnist_pipeline.ml.image_rows import extent_of, holds_many, read
+from mnist_pipeline.ml.images import UnreadableImage, read_image
 
 STDIN = "-"
 BYTES_AT_ONCE = 1 << 26
 
 
 def images_in(name: str, preparation: Preparation) -> Iterator[tuple[int, np.ndarray | None]]:
-    """Row and uint8 [28, 28] of each image, None where there is no digit: one of an image file, many of an array.
+    """Row and uint8 [28, 28] of each image, None where there is no digit: one of an image file, many of an array or a
+    Parquet file.
 
     Raises UnreadableImage, BadArray, OSError.
     """
@@ -26,7 +27,7 @@ def images_in(name: str, preparation: Preparation) -> Iterator[tuple[int, np.nda
         yield 0, read_image(_bytes_of(sys.stdin.buffer), preparation)
         return
     with Path(name).open("rb") as file:  # so that a file that is not there is called so, whatever its name ends with
-        if not is_array(name):
+        if not holds_many(name):
             yield 0, read_image(_bytes_of(file), preparation)
             return
     yield from _rows_of(Path(name), preparation)
@@ -42,10 +43,10 @@ def _bytes_of(file: BinaryIO) -> bytes:
 
 def _rows_of(path: Path, preparation: Preparation) -> Iterator[tuple[int, np.ndarray | None]]:
     """Read in parts of 64 MiB."""
-    count, *image = shape_of(path)
-    step = max(1, BYTES_AT_ONCE // prod(image))
+    count, size = extent_of(path)
+    step = max(1, BYTES_AT_ONCE // size)
     for begin in range(0, count, step):
-        pixels, seen = prepare_all(read_rows(path, begin, min(begin + step, count)), preparation)
-        digits = iter(pixels)
-        for row, is_digit in enumerate(seen, begin):
-            yield row, next(digits) if is_digit else None
+        found = read(path, begin, min(begin + step, count), preparation)
+        if found.faults:
+            raise BadArray("; ".join(f"row {number}: {reason}" for number, reason in found.faults[:5]))
+        yield from found.images()

@@ -50,7 +50,8 @@ class Asked:
 
 def predict(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="Images, arrays (.npy, …-ubyte), - for an image on stdin.")
+        list[str],
+        typer.Argument(metavar="FILE", help="Images, arrays (.npy, …-ubyte), Parquet files, - for an image on stdin."),
     ],
     version: Annotated[
         str, typer.Option(help="Another stored version than the one in production.", autocompletion=known_versions)
@@ -139,7 +140,7 @@ def _show(predictions: list[dict[str, Any]], answering: Answering) -> None:
 
 
 def _place(answer: dict[str, Any]) -> str:
-    """The file, and of an array the row in it."""
-    from mnist_pipeline.ml.array_files import is_array
+    """The file, and the row in it where it holds many."""
+    from mnist_pipeline.ml.image_rows import holds_many
 
-    return f"{answer['file']}[{answer['row']}]" if is_array(answer["file"]) else answer["file"]
+    return f"{answer['file']}[{answer['row']}]" if holds_many(answer["file"]) else answer["file"]

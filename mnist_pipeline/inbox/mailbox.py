@@ -72,7 +72,7 @@ class Mailbox(Protocol):
 
     def arrivals(self) -> dict[str, str]:
         """Name -> identity of every image file that waits and is whole, oldest first; another content is another
-        identity. Array files are left to the night."""
+        identity. Files with many images are left to the night."""
 
     def fetch(self, name: str, identity: str) -> bytes:
         """The bytes of an arrival, also when a night has claimed it meanwhile.
@@ -186,7 +186,7 @@ def check_image_file(name: str, size: int) -> None:
     if suffix.lower() not in IMAGE_SUFFIXES:
         raise UnreadableImage(
             f"the file type {suffix or '(none)'} is not read; drop {', '.join(sorted(IMAGE_SUFFIXES))}, "
-            f".npy or IDX files"
+            f".npy, IDX or Parquet files"
         )
     if size > LARGEST_FILE:
         raise UnreadableImage(f"it has {size:,} bytes, more than {LARGEST_FILE:,}: make the picture smaller")

@@ -85,7 +85,7 @@ class Worker:
             return Done(index, fault=str(error))
 
     def _name(self, shard: Shard, opened: Opened) -> str:
-        sums = [shard.sha256] if shard.is_array else [sha256_if_readable(opened.folder / file) for file in opened.files]
+        sums = [shard.sha256] if shard.has_rows else [sha256_if_readable(opened.folder / file) for file in opened.files]
         scorer = self._scorer
         by = [scorer.version, scorer.digest, scorer.decision, scorer.abstain, scorer.preparation, self._work.made_with]
         made_of = [by, [shard.begin, shard.end], [as_text(file) for file in shard.files], sums]

@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from mnist_pipeline.inbox.mailbox import Opened, read_image_file
 from mnist_pipeline.inbox.shards import Shard, sha256_if_readable
-from mnist_pipeline.ml.array_files import read_rows
 from mnist_pipeline.ml.digits import SIDE, Preparation
-from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
+from mnist_pipeline.ml.image_rows import read
+from mnist_pipeline.ml.images import UnreadableImage, read_image
 from mnist_pipeline.ml.pixels import PIXELS, pixel_statistics
 from mnist_pipeline.ml.predictor import Predictor
 
@@ -73,10 +73,10 @@ QUARANTINE = pa.schema([("file", pa.string()), ("sha256", pa.string()), ("reason
 def score(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
     """One shard, from files to rows: the unit that an engine spreads over processes and machines.
 
-    opened: its files here, under the names that they have here. Raises BadArray for an array that was whole when the
-    night was planned, and is no longer.
+    opened: its files here, under the names that they have here. Raises BadArray for a file with rows that was whole
+    when the night was planned, and is no longer, or whose rows are damaged.
     """
-    scored = (_score_array if shard.is_array else _score_images)(opened, shard, scorer)
+    scored = (_score_rows if shard.has_rows else _score_images)(opened, shard, scorer)
     return Scored(*(_renamed(each, opened.names) for each in (scored.predictions, scored.quarantine)))
 
 
@@ -118,12 +118,13 @@ def _score_images(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
     return Scored(_rows(place, pixels, seen, scorer), refused(faults))
 
 
-def _score_array(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
+def _score_rows(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
     (name,) = opened.files
-    pixels, seen = prepare_all(read_rows(opened.folder / name, shard.begin, shard.end), scorer.preparation)
-    names, sums = (pa.repeat(pa.scalar(each, pa.string()), len(seen)) for each in (as_text(name), shard.sha256))
-    rows = pa.array(np.arange(shard.begin, shard.begin + len(seen)), pa.int64())
-    return Scored(_rows((names, rows, sums), pixels, seen, scorer), refused([]))
+    found = read(opened.folder / name, shard.begin, shard.end, scorer.preparation)
+    names, sums = (pa.repeat(pa.scalar(each, pa.string()), len(found.seen)) for each in (as_text(name), shard.sha256))
+    faults = [(as_text(name), shard.sha256, f"row {number}: {reason}") for number, reason in found.faults]
+    place = (names, pa.array(found.numbers, pa.int64()), sums)
+    return Scored(_rows(place, found.pixels, found.seen, scorer), refused(faults))
 
 
 def _rows(place: Sequence[pa.Array], pixels: np.ndarray, seen: np.ndarray, scorer: Scorer) -> pa.Table:

@@ -7,21 +7,21 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from mnist_pipeline.inbox.mailbox import Mailbox, Opened
-from mnist_pipeline.ml.array_files import BadArray, is_array, shape_of
+from mnist_pipeline.ml.array_files import BadArray
+from mnist_pipeline.ml.image_rows import extent_of, holds_many
 
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A bounded part of a night: up to 1,000 image files, or up to 10,000 rows and 64 MiB of one array file.
+    """A bounded part of a night: up to 1,000 image files, or up to 10,000 rows and 64 MiB of an array or Parquet file.
 
-    files: names that the night has them under. sha256: of an array file, which is read once for it and not once a
-    shard. fault: why an array file cannot be read; it is one shard then, so that none of its rows is taken for good.
+    files: names that the night has them under. sha256: of a file with rows, which is read once for it and not once a
+    shard. fault: why such a file cannot be read; it is one shard then, so that none of its rows is taken for good.
     """
 
     files: tuple[str, ...]
@@ -31,8 +31,8 @@ class Shard:
     fault: str = ""
 
     @property
-    def is_array(self) -> bool:
-        """Whether it is a part of an array file, or one that cannot be read."""
+    def has_rows(self) -> bool:
+        """Whether it is a part of a file with rows, or such a file that cannot be read."""
         return bool(self.fault or self.end)
 
 
@@ -60,25 +60,25 @@ class Fetched:
 
 
 def plan(files: Sequence[str], fetched: Fetched) -> Iterator[Shard]:
-    """First the images, then every array file, which is read through for its digest."""
-    images = [name for name in files if not is_array(name)]
+    """First the images, then every file with rows, which is read through for its digest."""
+    images = [name for name in files if not holds_many(name)]
     for at in range(0, len(images), FILES_A_SHARD):
         yield Shard(tuple(images[at : at + FILES_A_SHARD]))
     for name in files:
-        if is_array(name):
+        if holds_many(name):
             opened = fetched.files((name,))
-            yield from _plan_array(name, opened.folder / opened.files[0])
+            yield from _plan_rows(name, opened.folder / opened.files[0])
 
 
-def _plan_array(name: str, path: Path) -> Iterator[Shard]:
-    """At least one shard, so that an array which cannot be read still comes to somebody's notice."""
+def _plan_rows(name: str, path: Path) -> Iterator[Shard]:
+    """At least one shard, so that a file which cannot be read still comes to somebody's notice."""
     digest = sha256_if_readable(path)
     try:
-        count, *image = shape_of(path)
+        count, size = extent_of(path)
     except BadArray as error:
         yield Shard((name,), sha256=digest, fault=str(error))
         return
-    rows = min(ROWS_A_SHARD, max(1, BYTES_A_SHARD // prod(image)))
+    rows = min(ROWS_A_SHARD, max(1, BYTES_A_SHARD // size))
     for begin in range(0, count, rows):
         yield Shard((name,), begin, min(begin + rows, count), digest)
 

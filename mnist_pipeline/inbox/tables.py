@@ -77,7 +77,7 @@ class Names:
 def write_tables(work: Work, shards: Sequence[Shard], done: Sequence[Done], schema: pa.Schema, shelf: Shelf) -> Tally:
     """All files of a night, a row group a shard; they replace those of an earlier run when all is written.
 
-    Of an array file that could not be read to its end nothing is taken: it is quarantined under its name. Raises
+    Of a file with rows that could not be read to its end nothing is taken: it is quarantined under its name. Raises
     Missing for a part that is not there any more as it was told.
     """
     tally, names = Tally(shards=len(shards), found=sum(not each.new for each in done)), Names.of(work.night)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MODULES = (
     *("inbox/mailbox.py", "inbox/bucket.py", "inbox/shards.py", "inbox/scoring.py", "inbox/parts.py"),
-    *("ml/array_files.py", "ml/decoding.py", "ml/idx.py", "ml/images.py", "ml/predictor.py", "ml/conformal.py"),
-    "ml/pixels.py",
+    *("ml/array_files.py", "ml/parquet_images.py", "ml/image_rows.py", "ml/decoding.py", "ml/idx.py", "ml/images.py"),
+    *("ml/predictor.py", "ml/conformal.py", "ml/pixels.py"),
 )
 """What a row of a night comes to by; with the libraries below it decides about every byte of a part."""
 LIBRARIES = ("numpy", "onnxruntime", "pillow", "pyarrow", "scipy")

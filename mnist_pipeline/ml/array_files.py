@@ -17,7 +17,7 @@ Shape = tuple[int, int, int]
 
 
 class BadArray(ValueError):
-    """A file that is not a whole array of grey images; the message says what is wrong and what to do."""
+    """A file that is not a whole array or table of images; the message says what is wrong and what to do."""
 
 
 def is_array(name: str) -> bool:
@@ -29,7 +29,7 @@ def shape_of(path: Path) -> Shape:
     """(rows, height, width) of a file that is whole, neither cut nor too long. Raises BadArray."""
     if path.suffix == ".npy":
         array = _npy(path)
-        return _checked(array.dtype, array.shape)
+        return check_images(array.dtype, array.shape)
     shape, at = _idx_shape(path)
     stated, there = prod(shape), _length(path, at + prod(shape) + 1) - at
     if stated != there:
@@ -62,7 +62,7 @@ def _npy(path: Path) -> np.ndarray:
         array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a header that is no header gives a dozen kinds of them, from TokenError to MemoryError
         raise BadArray(f"it is not a whole .npy file ({error}): save it again with numpy.save") from error
-    _checked(array.dtype, array.shape)
+    check_images(array.dtype, array.shape)
     return cast(np.ndarray, array)
 
 
@@ -73,10 +73,11 @@ def _idx_shape(path: Path) -> tuple[Shape, int]:
             dtype, shape, at = idx.header(file.read(LONGEST_HEADER), "it")
     except (EOFError, OSError, zlib.error, idx.BadIdx) as error:
         raise BadArray(f"it is not a whole IDX file: {error}") from error
-    return _checked(dtype, shape), at
+    return check_images(dtype, shape), at
 
 
-def _checked(dtype: np.dtype, shape: tuple[int, ...]) -> Shape:
+def check_images(dtype: np.dtype, shape: tuple[int, ...]) -> Shape:
+    """(rows, height, width) of what can be grey images. Raises BadArray."""
     if dtype != np.uint8 or len(shape) != 3 or 0 in shape:
         raise BadArray(f"it holds {dtype} {list(shape)}; grey images are uint8 [N, height, width], 0 to 255")
     if prod(shape[1:]) > MAX_PIXELS or max(shape[1:]) > MAX_SIDE:

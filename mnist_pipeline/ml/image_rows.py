@@ -1,0 +1,89 @@
+"""Files that hold many images, an array or a Parquet file: any run of their rows, through the front door.
+
+Not here: the formats (`array_files.py`, `parquet_images.py`), and what becomes of an image (`images.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from mnist_pipeline.ml.array_files import is_array, read_rows, shape_of
+from mnist_pipeline.ml.digits import SIDE, Preparation
+from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
+
+NO_PIXELS = np.empty((0, SIDE, SIDE), np.uint8)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A run of rows. numbers: int64 [N], of those that could be read, and seen: bool [N], which of these show a digit;
+    pixels: uint8 [M, 28, 28], the digits. faults: number of each other row, and why it could not be read."""
+
+    numbers: np.ndarray
+    seen: np.ndarray
+    pixels: np.ndarray
+    faults: list[tuple[int, str]]
+
+    def images(self) -> Iterator[tuple[int, np.ndarray | None]]:
+        """Number and image of each that could be read, None where there is no digit."""
+        digits = iter(self.pixels)
+        for number, is_digit in zip(self.numbers.tolist(), self.seen, strict=True):
+            yield number, next(digits) if is_digit else None
+
+
+def holds_many(name: str) -> bool:
+    """Whether a file of this name holds an image a row, and is not one itself."""
+    return is_array(name) or is_parquet(name)
+
+
+def is_parquet(name: str) -> bool:
+    """Whether a file of this name is read as Parquet."""
+    return name.endswith(".parquet")
+
+
+def extent_of(path: Path) -> tuple[int, int]:
+    """(rows, bytes of one of them) of a file that is whole, as far as can be told without its rows. Raises BadArray."""
+    if is_parquet(path.name):
+        from mnist_pipeline.ml import parquet_images
+
+        return parquet_images.extent_of(path)
+    count, *image = shape_of(path)
+    return count, prod(image)
+
+
+def read(path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
+    """Rows begin to end. Raises BadArray; of an array whose rows cannot be read there are none."""
+    if not is_parquet(path.name):
+        pixels, seen = prepare_all(read_rows(path, begin, end), preparation)
+        return Rows(np.arange(begin, end), seen, pixels, [])
+    from mnist_pipeline.ml.parquet_images import read_images
+
+    parts = [_of_parquet(numbers, images, preparation) for numbers, images in read_images(path, begin, end)]
+    there = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
+    faults = [fault for part in parts for fault in part.faults]
+    empty = np.setdiff1d(np.arange(begin, end), [*there, *(number for number, _ in faults)])
+    return Rows(
+        there,
+        np.concatenate([np.zeros(0, bool), *(part.seen for part in parts)]),
+        np.concatenate([NO_PIXELS, *(part.pixels for part in parts)]),
+        sorted([*faults, *((number, "there is no image in it") for number in empty.tolist())]),
+    )
+
+
+def _of_parquet(numbers: np.ndarray, images: list[bytes] | np.ndarray, preparation: Preparation) -> Rows:
+    if isinstance(images, np.ndarray):
+        pixels, seen = prepare_all(images, preparation)
+        return Rows(numbers, seen, pixels, [])
+    kept, found, faults = [], list[np.ndarray | None](), list[tuple[int, str]]()
+    for number, data in zip(numbers.tolist(), images, strict=True):
+        try:
+            found.append(read_image(data, preparation))
+            kept.append(number)
+        except UnreadableImage as error:
+            faults.append((number, str(error)))
+    digits = [image for image in found if image is not None]
+    seen = np.array([image is not None for image in found], bool)
+    return Rows(np.array(kept, np.int64), seen, np.stack(digits) if digits else NO_PIXELS, faults)
