@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from digit_files import png, strokes
+from digit_files import hugging_face, parquet, png, strokes
 from people import answered, in_a_file, night, on_the_page, places
 
 from mnist_pipeline import labelled
@@ -51,6 +51,14 @@ def test_pictures_come_from_page_answers_and_nights_the_newest_first(tmp_path: P
     ]
     for each, image in zip(found.pictures, images[[3, 2, 1, 0]], strict=True):
         assert each.image.tobytes() == image.tobytes()
+
+
+def test_a_picture_may_be_in_a_row_of_a_parquet_file(tmp_path: Path) -> None:
+    (image,) = strokes(1)
+    night(tmp_path, "2026-01-05", {"x.parquet": parquet(image=hugging_face([png(image), b"no picture"]))})
+    in_a_file(tmp_path, "a.csv", "file,label,row", "x.parquet,8,0")
+    (found,) = gathered(tmp_path).pictures
+    assert found.image.tobytes() == image.tobytes()
 
 
 def test_an_answer_whose_pixels_were_not_kept_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from mnist_pipeline.inbox.bucket import inbox_at
 from mnist_pipeline.inbox.mailbox import Opened
-from mnist_pipeline.inbox.scoring import Scored, Scorer, as_text, score
+from mnist_pipeline.inbox.scoring import REPEATED, Scored, Scorer, as_text, score
 from mnist_pipeline.inbox.shards import Fetched, Shard, sha256_if_readable
 from mnist_pipeline.inbox.work import Done, EngineFailed, Work, made_with
 from mnist_pipeline.ml.array_files import BadArray
@@ -94,7 +94,7 @@ class Worker:
     def _write(self, name: str, scored: Scored) -> str:
         """The sha256 of its card."""
         with self._shelf.replacing(table_of(name)) as path:
-            pq.write_table(scored.predictions, path)
+            pq.write_table(scored.predictions, path, use_dictionary=REPEATED)
             digest = sha256_if_readable(path)
         card = seal(PartCard.of(scored, digest))
         self._shelf.put(card_of(name), card)

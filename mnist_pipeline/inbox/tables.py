@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mnist_pipeline.inbox.parts import NO_DIGIT, PartCard, read_card, read_table
-from mnist_pipeline.inbox.scoring import QUARANTINE, as_text, refused
+from mnist_pipeline.inbox.scoring import QUARANTINE, REPEATED, as_text, refused
 from mnist_pipeline.inbox.shards import Shard, sha256_if_readable
 from mnist_pipeline.inbox.work import Done, Work
 from mnist_pipeline.storage.sealed import canonical, sha256
@@ -82,7 +82,10 @@ def write_tables(work: Work, shards: Sequence[Shard], done: Sequence[Done], sche
     """
     tally, names = Tally(shards=len(shards), found=sum(not each.new for each in done)), Names.of(work.night)
     with shelf.replacing(names.predictions) as good, shelf.replacing(names.quarantine) as bad:
-        with pq.ParquetWriter(good, schema) as answers, pq.ParquetWriter(bad, QUARANTINE) as faults:
+        with (
+            pq.ParquetWriter(good, schema, use_dictionary=REPEATED) as answers,
+            pq.ParquetWriter(bad, QUARANTINE) as faults,
+        ):
             listed = []
             for each, rows in _whole(shards, done):
                 card = read_card(shelf, each) if each.name else None

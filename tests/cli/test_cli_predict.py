@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import document, rows, told
-from digit_files import png
+from digit_files import hugging_face, parquet, png
 from pipelines import Pipeline, flip_a_bit
 
 from mnist_pipeline.ml import idx
@@ -72,13 +72,15 @@ def test_stdin_is_read_where_a_dash_stands(finished: Pipeline, photo: Path) -> N
     assert piped == {**named, "file": "-"}
 
 
-@pytest.mark.parametrize("name", ["some.npy", "some-images-idx3-ubyte", "some-images-idx3-ubyte.gz"])
+@pytest.mark.parametrize("name", ["some.npy", "some-images-idx3-ubyte", "some-images-idx3-ubyte.gz", "some.parquet"])
 def test_arrays_are_answered_row_by_row(finished: Pipeline, tmp_path: Path, name: str) -> None:
     images = finished.digits()["test"].images[:4].copy()
     images[2] = 0  # nothing on it
     path = tmp_path / name
     if name.endswith(".npy"):
         np.save(path, images)
+    elif name.endswith(".parquet"):
+        path.write_bytes(parquet(image=hugging_face([png(image) for image in images])))
     else:
         path.write_bytes(gzip.compress(idx.dump(images)) if name.endswith(".gz") else idx.dump(images))
     answers = document(finished, "predict", str(path))["predictions"]
@@ -118,6 +120,14 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_answered(finished: Pipeline
     said = document(finished, "predict", *asked, code=1)
     assert [each["file"] for each in said["unreadable"]] == [asked[0], asked[2], asked[3], asked[4]]
     assert len(said["predictions"]) == 1
+
+
+def test_a_table_with_a_row_that_cannot_be_read_is_told_with_its_number(finished: Pipeline, tmp_path: Path) -> None:
+    path = tmp_path / "some.parquet"
+    path.write_bytes(parquet(image=hugging_face([png(finished.digits()["test"].images[0]), b"seven", None])))
+    (fault,) = document(finished, "predict", str(path), code=1)["unreadable"]
+    assert fault["reason"].startswith("row 1: not a PNG, JPEG")
+    assert fault["reason"].endswith("row 2: there is no image in it")
 
 
 def test_a_file_without_end_is_not_read_to_its_end(finished: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

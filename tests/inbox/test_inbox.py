@@ -17,10 +17,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from digit_files import png, strokes
+from digit_files import hugging_face, parquet, png, strokes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from night_work import predict_night
@@ -330,6 +331,7 @@ def test_every_kind_of_image_and_array_is_answered(inbox: Inbox, scorer: Scorer,
         "i-ubyte.gz": gzip.compress(idx.dump(image[None])),
         "j.png": png(255 - image),
         "k.jpeg": picture(image, "jpeg", quality=100),
+        "l.parquet": parquet(image=hugging_face([png(image)])),
     }
     for name, content in exact.items():
         drop(inbox, name, content)
@@ -351,13 +353,15 @@ REFUSED = {
     "text.png": (b"this is no picture", "PNG, JPEG"),
     "empty.png": (b"", "empty"),
     "cut.png": (png(strokes(1)[0])[:-30], "cut short or damaged"),
-    "notes.txt": (b"call her back", r"the file type .txt is not read; drop .bmp, .gif, .*, .npy or IDX files"),
+    "notes.txt": (b"call her back", r"the file type .txt is not read; drop .bmp, .gif, .*, .npy, IDX or Parquet files"),
     "noname": (b"?", r"the file type (none) is not read"),
     "a.npy": (b"\x93NUMPY", "not a whole .npy file"),
     "colours.npy": (npy(np.zeros((2, 28, 28, 3), np.uint8)), "it holds uint8 [2, 28, 28, 3]"),
     "none.npy": (npy(np.zeros((0, 28, 28), np.uint8)), "it holds uint8 [0, 28, 28]"),
     "cut-ubyte": (idx.dump(strokes(30))[:-1], "it states 23,520 bytes of images but holds 23,519"),
     "cut-ubyte.gz": (gzip.compress(idx.dump(strokes(30)))[:-1], "it cannot be unpacked"),
+    "row.parquet": (parquet(image=hugging_face([b"no picture"])), "row 0: not a PNG"),
+    "none.parquet": (parquet(label=pa.array([1])), "none of its columns can be it: label (int64)"),
     "labels-ubyte": (idx.dump(np.zeros(9, np.uint8)), "it holds uint8 [9]"),
 }
 

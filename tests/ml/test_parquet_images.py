@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from digit_files import png, strokes
+from digit_files import hugging_face, parquet, png, strokes
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,25 +18,6 @@ IMAGES = strokes(23)
 PNGS = [png(image) for image in IMAGES]
 FLAT = IMAGES.reshape(len(IMAGES), -1)
 LINES = pa.list_(pa.list_(pa.uint8()))
-
-
-def parquet(rows_a_group: int = 1 << 20, **columns: pa.Array) -> bytes:
-    buffer = BytesIO()
-    pq.write_table(
-        pa.table(columns),
-        buffer,
-        row_group_size=rows_a_group,
-        write_page_checksum=True,
-        use_dictionary=False,
-        compression="none",
-    )
-    return buffer.getvalue()
-
-
-def hugging_face(images: list[bytes | None]) -> pa.Array:
-    """As its data sets have it."""
-    rows = [{"bytes": image, "path": f"{at}.png"} for at, image in enumerate(images)]
-    return pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
 
 
 LABELS = pa.array(np.arange(23) % 10)
