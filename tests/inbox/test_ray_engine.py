@@ -20,10 +20,11 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from digit_files import png, strokes
 from night_work import claimed, stored_model
-from pipelines import ROOT, Pipeline, metadata
+from pipelines import ROOT, Pipeline, at_home, call
 from processes import free_port, wait
 from ray_cluster import RayCluster, ray_cluster
 from s3_server import CREDENTIALS
@@ -170,7 +171,7 @@ def test_actors_work_from_a_bucket_into_a_bucket(
     assert predict(there, files_of(night), schema_of(NAMES), engine).manifest == expected
 
 
-def test_the_asset_gives_the_same_on_the_cluster(
+def test_the_same_command_gives_the_same_predictions_here_and_on_the_cluster(
     pipeline: Pipeline, cluster: RayCluster, joining: Callable, tmp_path: Path
 ) -> None:
     array = BytesIO()
@@ -179,10 +180,17 @@ def test_the_asset_gives_the_same_on_the_cluster(
     (pipeline.inbox / "many.npy").write_bytes(array.getvalue())
     os.utime(pipeline.inbox / "many.npy", (1.6e9, 1.6e9))
     there = pipeline.copy(tmp_path / "there", MNIST_ENGINE="ray", RAY_ADDRESS=joining(cluster).address)
-    ran = [each.run("batch_digit_predictions", night=NIGHT) for each in (pipeline, there)]
-    said = [metadata(each, "batch_digit_predictions") for each in ran]
-    assert said[0]["predictions"] == len(pipeline.digits()["test"].images)
-    assert said[0]["manifest_digest"] == said[1]["manifest_digest"]
+    command = ("-m", "dagster", "asset", "materialize", "-m", "mnist_pipeline.definitions")
+    for folder, each in ((tmp_path, pipeline), (there.state, there)):
+        env = at_home(folder, **each.env, MLFLOW_TRACKING_URI="none")
+        done = call(*command, "--select", "key:batch_digit_predictions", "--partition", NIGHT, **env)
+        assert done.returncode == 0, done.stdout + done.stderr
+    found = [
+        {str(path.relative_to(each.state)): path.read_bytes() for path in (each.state / "predictions").rglob("*.*")}
+        for each in (pipeline, there)
+    ]
+    assert found[0] == found[1]
+    assert len(pq.read_table(there.state / "predictions" / f"{NIGHT}.parquet")) == len(pipeline.digits()["test"].images)
 
 
 def test_processes_give_the_same_bytes_as_this_one(night: Work, expected: str) -> None:
