@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import storage_requests
 from benchmarks.common import Row
 from benchmarks.deployed import deployed
 from mnist_pipeline.inbox.engines import Engine, LocalEngine
@@ -174,7 +175,8 @@ def run(images: int, times: int) -> list[Row]:
         whole = _told("all", place.run(two, images)) if images > few else runs["two actors"][-1]
         actor = place.run(Killing(two, lambda: _kill(processes_of(ACTOR)[0]), third), few)
         raylet = place.run(Killing(two, lambda: _kill(cluster.raylets[1]), third), few)
-    return [*rows(few, runs), *rows_of_all(images, whole, fifth), *rows_of_losses(runs, actor, raylet)]
+        of_storage = storage_requests.rows(place.model, place.names)
+    return [*rows(few, runs), *rows_of_all(images, whole, fifth), *rows_of_losses(runs, actor, raylet), *of_storage]
 
 
 def _told(name: str, run: Run) -> Run:

@@ -21,7 +21,7 @@ from mnist_pipeline.storage.s3_requests import Place
 NIGHT = "2026-01-01"
 SHARDS = (2, 12)  # the difference is what ten cost
 PRICES = {"PUT": 5e-6, "GET": 4e-7, "HEAD": 4e-7, "DELETE": 0.0}
-"""Dollars a request, S3 Standard in us-east-1, November 2026; a list counts as a PUT."""
+"""Dollars a request by the list of S3 Standard in us-east-1; yours may differ. A list counts as a PUT."""
 
 
 def asked(model: StoredModel, names: tuple[str, ...], shards: int) -> Counter[str]:
