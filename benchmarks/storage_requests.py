@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -30,6 +31,7 @@ def asked(model: StoredModel, names: tuple[str, ...], shards: int) -> Counter[st
     from s3_server import CREDENTIALS, moto_server, new_bucket, proxy_before  # type: ignore[import-not-found]
 
     os.environ.update(CREDENTIALS)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for each request
     with moto_server() as endpoint, proxy_before(endpoint) as proxy, tempfile.TemporaryDirectory() as folder:
         bucket = new_bucket(endpoint)
         np.save(Path(folder) / "many.npy", np.zeros((shards * ROWS_A_SHARD, 28, 28), np.uint8))

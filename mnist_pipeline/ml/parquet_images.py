@@ -95,7 +95,7 @@ def _is_list(kind: pa.DataType) -> bool:
 def _bytes_of(column: str, group: pq.RowGroupMetaData) -> int:
     """Of the images in a row group, unpacked."""
     chunks = map(group.column, range(group.num_columns))
-    return sum(each.total_uncompressed_size for each in chunks if each.path_in_schema.split(".")[0] == column)
+    return sum(each.total_uncompressed_size for each in chunks if f"{each.path_in_schema}.".startswith(f"{column}."))
 
 
 def _groups(file: pq.ParquetFile, begin: int, end: int) -> tuple[list[int], int]:
