@@ -24,6 +24,10 @@ KEYS = ("request_id", "file")
 COLUMNS = {*KEYS, "label", "index", "night", "row", "time"}
 
 
+class CannotBeHad(ValueError):
+    """Why what was said leads to no picture, or to no answer."""
+
+
 @dataclass(frozen=True)
 class Correction:
     """What one picture is, as somebody said. where: the record, or the file and line, that says so.
@@ -145,6 +149,8 @@ def _correction(line: dict[str, str], where: str) -> Correction:
     by_request = "request_id" in given
     if not given["label"] or not given["request_id" if by_request else "file"]:
         raise ValueError("label and request_id or file must not be empty")
+    if not given.get("row") and _holds_many(given.get("file", "")):
+        raise ValueError(f"{given['file']} holds an image a row: a column row says which, from 0")
     return Correction(
         label=given["label"],
         origin="answers" if by_request else "nights",
@@ -156,6 +162,13 @@ def _correction(line: dict[str, str], where: str) -> Correction:
         night=given.get("night", ""),
         row=_number(given, "row") if given.get("row") else 0,
     )
+
+
+def _holds_many(file: str) -> bool:
+    """Then row 0 would be a guess."""
+    from mnist_pipeline.ml.image_rows import holds_many
+
+    return holds_many(file)
 
 
 def _number(given: dict[str, str], name: str) -> int:

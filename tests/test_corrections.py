@@ -64,6 +64,8 @@ def test_lines_about_answers_and_about_files_of_nights(said: Corrections, tmp_pa
         (["request_id,label", ",7"], "must not be empty"),
         (["request_id,label,index", "r-1,7,x"], "index='x'"),
         (["file,label,time", "x.png,7,yesterday"], "yesterday"),
+        (["file,label", "x.parquet,7"], "x.parquet holds an image a row: a column row says which, from 0"),
+        (["file,label,row", "x.npy,7,"], "a column row says which"),
         (["request_id,label", '"r-1,7'], "left out"),
         ([""], "its columns are"),
     ],
