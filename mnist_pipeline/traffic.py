@@ -35,6 +35,9 @@ SCHEMA = {
     "probabilities": "of every class",
     "class_names": "the classes in that order",
     "ink": "mean of the pixels the network saw, 0 to 255",
+    "contrast": "their standard deviation",
+    "sharpness": "mean difference of those beside each other",
+    "slant": "by how many pixels ink leans to the left for each row down",
     "sha256": "of those pixels",
     "image": "those pixels, where MNIST_KEEP_IMAGES=yes",
 }
@@ -58,7 +61,7 @@ def types() -> dict[str, Any]:
         "confidence": pa.float32(),
         "probabilities": pa.list_(pa.float32()),
         "class_names": pa.list_(pa.string()),
-        "ink": pa.float32(),
+        **dict.fromkeys(("ink", "contrast", "sharpness", "slant"), pa.float32()),
         "sha256": pa.string(),
         "image": pa.binary(),
     }
@@ -169,9 +172,20 @@ class Traffic:
 
         try:
             with self.log.local(name) as path:
-                return pq.read_table(path, columns=list(columns), filters=chosen)
+                there = set(pq.read_schema(path).names)
+                table = pq.read_table(path, columns=[each for each in columns if each in there], filters=chosen)
+                return _filled(table, [each for each in columns if each not in there])
         except Missing:  # somebody has just removed it
             return None
         except (pa.ArrowException, OSError) as error:
             self.fault(f"{self.log.where(name)} cannot be read and is left out: {error}")
             return None
+
+
+def _filled(table: pa.Table, missing: Sequence[str]) -> pa.Table:
+    """With nulls in the columns that a part from before they were kept does not have."""
+    import pyarrow as pa
+
+    for name in missing:
+        table = table.append_column(name, pa.nulls(len(table), types()[name]))
+    return table

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mnist_pipeline.service.feedback import Feedback
@@ -66,6 +67,19 @@ def test_every_column_can_be_had_with_rows_and_without(traffic: Traffic, tmp_pat
     assert (len(empty), len(full)) == (0, 1)
     assert full["probabilities"].to_pylist() == [[0.25, 0.75]]
     assert full["label"].to_pylist() == ["yes"]
+
+
+def test_a_part_from_before_a_column_was_kept_is_read_without_it(
+    traffic: Traffic, tmp_path: Path, faults: list[str]
+) -> None:
+    today = datetime.now(timezone.utc)
+    logged(tmp_path / "log", "old", at=today)
+    (part,) = (tmp_path / "log").rglob("*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["contrast", "sharpness", "slant"]), part)
+    logged(tmp_path / "log", "new", at=today + timedelta(minutes=1))
+    rows = traffic.rows(today, today + DAY, ["request_id", "ink", "slant"])
+    assert rows.to_pydict() == {"request_id": ["old", "new"], "ink": [0, 0], "slant": [None, 0]}
+    assert faults == []
 
 
 def test_drawings_on_their_way_are_left_out_unless_asked_for(traffic: Traffic, tmp_path: Path) -> None:

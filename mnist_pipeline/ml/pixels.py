@@ -15,7 +15,7 @@ ROWS = 64
 
 
 def pixel_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
-    """float32 [N] for each name in PIXELS, from uint8 [N, 28, 28]; slant is 0 where there is no ink."""
+    """float32 [N] for each name in PIXELS, from uint8 [N, 28, 28] or [N, 784]; slant is 0 where there is no ink."""
     flat, moments, beside = images.reshape(len(images), SIDE * SIDE), _moments(), _beside()
     parts = [_sums(flat[at : at + ROWS], moments, beside) for at in range(0, max(1, len(images)), ROWS)]
     ink, squares, steps = (np.concatenate(each) for each in zip(*parts, strict=True))

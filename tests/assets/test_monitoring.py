@@ -175,10 +175,25 @@ def test_the_days_traffic_of_the_champion_is_compared(pipeline: Pipeline, usual:
     ran = pipeline.run(SERVICE, night=day)
     assert verdicts(ran) == {LOOKS_AS_IT_DID: True, ACCURACY_HOLDS: True}
     assert (value(pipeline, SERVICE, day)["verdict"], metadata(ran, SERVICE)["images"]) == ("none", len(usual))
+    statistics = {row.data["statistic"] for row in metadata(ran, SERVICE)["statistics"].records}
+    assert {"ink", "contrast", "sharpness", "slant", "confidence", "predicted classes"} <= statistics
     for _ in range(2):
         served(pipeline, turned(usual))
     drifted = pipeline.run(SERVICE, night=day)
     assert verdicts(drifted)[LOOKS_AS_IT_DID] is False
+
+
+def test_a_day_of_the_log_from_before_statistics_were_kept_is_compared_by_the_rest(
+    pipeline: Pipeline, usual: np.ndarray
+) -> None:
+    day = served(pipeline, usual)
+    (part,) = (pipeline.state / "prediction_log").rglob("*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["contrast", "sharpness", "slant"]), part)
+    served(pipeline, usual)
+    ran = pipeline.run(SERVICE, night=day)
+    statistics = {row.data["statistic"] for row in metadata(ran, SERVICE)["statistics"].records}
+    assert statistics & {"ink", "contrast", "sharpness", "slant"} == {"ink"}
+    assert value(pipeline, SERVICE, day)["verdict"] == "none"
 
 
 def test_a_day_without_traffic_says_so(pipeline: Pipeline) -> None:
