@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,17 @@ class NightTables:
     def where(self, night: str) -> str:
         """For people."""
         return self.shelf.where(f"{night}.parquet")
+
+    def manifest(self, night: str) -> dict[str, Any] | None:
+        """What the night was made of; None for one from before there were manifests. Raises ValueError."""
+        name = f"manifests/{night}.json"
+        try:
+            found: dict[str, Any] = json.loads(self.shelf.get(name))
+        except Missing:
+            return None
+        except ValueError as error:
+            raise ValueError(f"{self.shelf.where(name)} cannot be read: {error}") from error
+        return found
 
     def of_files(self, night: str, files: Collection[str]) -> list[dict[str, Any]]:
         """What was said of the images in these files. None of a night without a table, or one that is damaged."""

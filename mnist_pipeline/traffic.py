@@ -121,6 +121,20 @@ class Traffic:
         chosen = field["model_version"].isin(list(versions)) & got
         return {day: len(list(self._chosen(day, ["index"], chosen))) for day in self.looked_at(days)}
 
+    def served_under(self, parts: int) -> Iterator[tuple[str, int, str]]:
+        """Of the newest so many parts of the log: which part, a decision, and the version that production was by it."""
+        names = [each for each in self.log.list("") if each.endswith(".parquet")]
+        if not names:
+            return
+        import pyarrow.compute as pc
+
+        of_production = pc.field("role").cast("string") == "champion"
+        for name in names[-parts:]:
+            part = self._part(name, ["decision", "model_version"], of_production)
+            rows = part.to_pylist() if part is not None else []
+            for decision, version in sorted({(row["decision"], row["model_version"]) for row in rows}):
+                yield self.log.where(name), decision, version
+
     def _chosen(self, day: str, columns: Sequence[str], chosen: pc.Expression) -> Iterator[dict[str, Any]]:
         """Of each part only the columns that are asked for and chosen by are read."""
         for name in self.log.list(f"{day}/"):

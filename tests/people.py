@@ -50,12 +50,13 @@ def answered(
     role: str = "champion",
     version: str = "v-1",
     door: str = "predict",
+    decision: int = 1,
 ) -> None:
     """One request, as the service logs it. kept: whether the pixels are."""
     log = PredictionLog(Parts(DiskShelf(state / "prediction_log"), images=kept))
     shares = np.full((len(images), 10), 0.01, np.float32)
     shares[np.arange(len(images)), labels] = 0.91
-    log.add(Predicted(at or time.time(), request_id, door, role, version, 1, NAMES, images, shares))
+    log.add(Predicted(at or time.time(), request_id, door, role, version, decision, NAMES, images, shares))
     log.flush()
 
 
