@@ -18,10 +18,11 @@ from served import People, service_at
 from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE
 from mnist_pipeline.ml.corruptions import corrupted
 from mnist_pipeline.ml.digits import LabeledImages
+from mnist_pipeline.nights import NightlyRun
+from mnist_pipeline.sensors.retraining import BECAUSE, asked
 
 pytestmark = pytest.mark.slow
 AGAIN = ("digit_classifier", "model_evaluation", "production_digit_classifier")
-LEARNING_AGAIN = ("feedback_digits", "processed_mnist_data", "digit_classifier", "model_evaluation")
 HARDLY = {**TINY, "epochs": 1, "min_steps": 0}
 
 
@@ -63,8 +64,13 @@ def test_the_whole_story(tmp_path: Path) -> None:
         assert not verdicts(drifted)[LOOKS_AS_IT_DID]
         assert ACCURACY_HOLDS in verdicts(drifted)
 
-        # what people put right is learned
-        story.run(*LEARNING_AGAIN, digit_classifier=TINY)
+        # so it is trained again by itself, and what people put right is learned
+        (request,) = asked(story.instance, NightlyRun("UTC", 2, 0), datetime.now(timezone.utc), None).run_requests or ()
+        assert request.tags[BECAUSE].startswith(SERVICE)
+        training = story.definitions.resolve_job_def("training")
+        training.execute_in_process(
+            run_config={"ops": {"digit_classifier": {"config": TINY}}}, instance=story.instance, tags=request.tags
+        )
         learned = story.store.card(story.value("digit_classifier"))
         assert "of feedback" in learned.dataset
         assert len(story.digits()["train"]) > len(story.digits()["test"]) * 3
