@@ -81,7 +81,9 @@ class Corrections:
 
     def of_files(self) -> Iterator[Correction]:
         """One for each line of each CSV file; see `COLUMNS`. The rest of a file after too many lines is left out."""
-        files = (name for name in self.traffic.feedback.list(LABELS) if name.endswith(".csv"))
+        for name in self.traffic.feedback.misnamed(LABELS):
+            self.fault(f"{name} is not read: rename it, with ASCII letters, digits, '.', '_' and '-' only")
+        files = (name for name in self.traffic.feedback.list(LABELS) if name.lower().endswith(".csv"))
         found = (each for name in files for each in self._of_file(name))
         yield from islice(found, MOST_LINES)
         if one_more := next(found, None):

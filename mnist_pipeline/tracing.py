@@ -84,6 +84,10 @@ class Tracer:
             "decisions": [_decision(each) for each in touched],
             "nights": self._nights_of(trained),
             "answers": self._answers_of(trained),
+            "older": {
+                "nights": len(self.nights.nights()[self.days :]),
+                "days": len(self.traffic.days()) - len(self.traffic.looked_at(self.days)),
+            },
         }
 
     def _answered(self, what: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -92,6 +92,16 @@ def test_a_file_in_another_encoding_and_a_bad_record_hold_nothing_up(
     assert ["soon" in fault or "latin.csv" in fault for fault in faults] == [True, True]
 
 
+def test_a_file_of_labels_that_cannot_be_read_for_its_name_is_told(
+    said: Corrections, tmp_path: Path, faults: list[str]
+) -> None:
+    in_a_file(tmp_path, "LABELS.CSV", "request_id,label", "r-1,1")
+    in_a_file(tmp_path, "labels (1).csv", "request_id,label", "r-2,2")
+    assert [each.request_id for each in said.all()] == ["r-1"]
+    (fault,) = faults
+    assert fault.startswith("labels/labels (1).csv is not read: rename it")
+
+
 def test_lines_are_bounded(
     said: Corrections, tmp_path: Path, faults: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,9 @@ def _forward(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     answers = found["answers"]
     between = " to ".join(answers["looked_at"]) or "no day yet"
     yield "service", f"{answers['count']:,} answers ({between})"
+    if any(found["older"].values()):
+        older = found["older"]
+        yield "not looked at", f"{older['nights']:,} older nights, {older['days']:,} older days of the log (--days)"
 
 
 def _version(each: dict[str, Any]) -> Iterator[tuple[str, str]]:

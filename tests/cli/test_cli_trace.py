@@ -214,6 +214,18 @@ def test_only_the_newest_days_are_looked_at_unless_more_are_asked_for(pipeline: 
     answered(pipeline.state, "new", strokes(1), [1], version=version)
     assert told(pipeline, "trace", "old", "--days", "1").exit_code == 4
     assert told(pipeline, "trace", "old", "--days", "2").exit_code == 0
+    for date in ("2026-01-05", "2026-01-06"):
+        night(pipeline.state, date, {"a.png": png(strokes(1)[0])}, version=version)
+    digest = pipeline.digits().digest()
+    forward = document(pipeline, "trace", "--data", digest, "--days", "1")
+    assert (forward["nights"], forward["answers"]["count"]) == ({"2026-01-06": 1}, 1)
+    assert forward["older"] == {"nights": 1, "days": 1}
+    assert (
+        "1 older nights, 1 older days of the log (--days)"
+        in told(pipeline, "trace", "--data", digest, "--days", "1").stdout
+    )
+    assert document(pipeline, "trace", "--data", digest)["older"] == {"nights": 0, "days": 0}
+    assert "not looked at" not in told(pipeline, "trace", "--data", digest).stdout
 
 
 def test_settings_that_cannot_be_are_told(finished: Pipeline) -> None:
