@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from mnist_pipeline.labelled import Gathered, Places, gather
 from mnist_pipeline.measured import join
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.storage.shelves import DiskShelf
+from mnist_pipeline.traffic import Traffic
 
 
 def gathered(state: Path) -> Gathered:
@@ -119,6 +121,30 @@ def test_each_table_and_each_file_is_read_once_whatever_is_said_of_it(tmp_path: 
     read.clear()
     assert len(join(said, there.traffic, nights, 92).told) == 100
     assert sorted(read) == ["2026-01-05.parquet", "2026-01-06.parquet"]
+
+
+def test_pictures_are_fetched_several_at_a_time(tmp_path: Path) -> None:
+    """In a bucket each takes its time: 5,000 one after the other take minutes."""
+    night(tmp_path, "2026-01-05", {f"{i}.png": png(image) for i, image in enumerate(strokes(8))})
+    in_a_file(tmp_path, "a.csv", "file,label", *(f"{i}.png,3" for i in range(8)))
+    for image in strokes(8, seed=1):
+        on_the_page(tmp_path, image, "7")
+    there, said = places(tmp_path), Corrections(places(tmp_path).traffic).all()
+    together = threading.Barrier(8, timeout=10)
+
+    class FarShelf(DiskShelf):
+        def get(self, name: str) -> bytes:
+            together.wait()
+            return super().get(name)
+
+    class FarInbox(Inbox):
+        def opened(self, night: str, files: Sequence[str]) -> AbstractContextManager[Opened]:
+            together.wait()
+            return super().opened(night, files)
+
+    traffic = Traffic(there.traffic.log, FarShelf(tmp_path / "feedback"))
+    found = gather(said, Places(traffic, there.nights, FarInbox(tmp_path / "inbox", 0.0)), "ink")
+    assert (len(found.pictures), found.left_out) == (16, {})
 
 
 def test_a_table_that_is_damaged_leaves_those_out_that_may_be_in_it(tmp_path: Path) -> None:
