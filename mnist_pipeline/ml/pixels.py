@@ -3,6 +3,8 @@
 Not here: what the network makes of it, and whether two sets of images differ (`drift.py`).
 """
 
+from functools import cache
+
 import numpy as np
 
 from mnist_pipeline.ml.digits import SIDE
@@ -28,12 +30,14 @@ def pixel_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+@cache  # the service's log asks for a few images at a time
 def _moments() -> np.ndarray:
     """float32 [784, 5]: what the pixels are multiplied with for 1, y, x, y² and xy, from the middle of the image."""
     y, x = (each.ravel().astype(np.float32) - (SIDE - 1) / 2 for each in np.indices((SIDE, SIDE)))
     return np.stack([np.ones_like(y), y, x, y * y, y * x], 1)
 
 
+@cache
 def _beside() -> np.ndarray:
     """float32 [783]: 1 for a pixel whose next one is beside it, 0 for the last of a line."""
     found = np.ones((SIDE, SIDE), np.float32)
