@@ -24,6 +24,10 @@ KEYS = ("request_id", "file")
 COLUMNS = {*KEYS, "label", "index", "night", "row", "time"}
 
 
+class CannotBeHad(ValueError):
+    """Why what was said leads to no picture, or to no answer."""
+
+
 @dataclass(frozen=True)
 class Correction:
     """What one picture is, as somebody said. where: the record, or the file and line, that says so.
@@ -77,7 +81,9 @@ class Corrections:
 
     def of_files(self) -> Iterator[Correction]:
         """One for each line of each CSV file; see `COLUMNS`. The rest of a file after too many lines is left out."""
-        files = (name for name in self.traffic.feedback.list(LABELS) if name.endswith(".csv"))
+        for name in self.traffic.feedback.misnamed(LABELS):
+            self.fault(f"{name} is not read: rename it, with ASCII letters, digits, '.', '_' and '-' only")
+        files = (name for name in self.traffic.feedback.list(LABELS) if name.lower().endswith(".csv"))
         found = (each for name in files for each in self._of_file(name))
         yield from islice(found, MOST_LINES)
         if one_more := next(found, None):
@@ -145,6 +151,8 @@ def _correction(line: dict[str, str], where: str) -> Correction:
     by_request = "request_id" in given
     if not given["label"] or not given["request_id" if by_request else "file"]:
         raise ValueError("label and request_id or file must not be empty")
+    if not given.get("row") and _holds_many(given.get("file", "")):
+        raise ValueError(f"{given['file']} holds an image a row: a column row says which, from 0")
     return Correction(
         label=given["label"],
         origin="answers" if by_request else "nights",
@@ -156,6 +164,13 @@ def _correction(line: dict[str, str], where: str) -> Correction:
         night=given.get("night", ""),
         row=_number(given, "row") if given.get("row") else 0,
     )
+
+
+def _holds_many(file: str) -> bool:
+    """Then row 0 would be a guess."""
+    from mnist_pipeline.ml.image_rows import holds_many
+
+    return holds_many(file)
 
 
 def _number(given: dict[str, str], name: str) -> int:

@@ -293,10 +293,13 @@ def _heartbeat(patient: Patient) -> str:
 
 
 def _production(patient: Patient) -> str:
+    from mnist_pipeline.night_tables import NightTables
     from mnist_pipeline.production import NothingDeployed, load_production
+    from mnist_pipeline.witnesses import contradictions
 
-    store = patient.resource("models").open()
-    if problems := store.verify_chain():
+    store, unread = patient.resource("models").open(), list[str]()
+    answers = NightTables(patient.resource("mail").answers()), patient.resource("served").open(unread.append)
+    if problems := store.verify_chain() or contradictions(store.ledger, *answers):
         more = f" and {len(problems) - 3:,} more" * (len(problems) > 3)
         raise Ailing(f"the ledger was changed: {'; '.join(problems[:3])}{more}. Restore decisions/ from a backup")
     try:
@@ -304,7 +307,8 @@ def _production(patient: Patient) -> str:
     except NothingDeployed:
         return "nothing is deployed yet"
     rival = f"; {production.decision.challenger} competes" if production.decision.challenger else ""
-    return f"{production.card.name} by decision {production.decision.number}, verified with all before it{rival}"
+    lost = f"; {unread[0]}" if unread else ""
+    return f"{production.card.name} by decision {production.decision.number}, verified with all before it{rival}{lost}"
 
 
 CHECKS: dict[str, Callable[[Patient], str]] = {

@@ -7,14 +7,16 @@ Not here: which of several labels counts, and what is trained on (`ml/feedback.p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mnist_pipeline.corrections import Correction
+from mnist_pipeline.corrections import CannotBeHad, Correction
 from mnist_pipeline.ml.digits import SIDE, Preparation
+from mnist_pipeline.night_rows import NightRows
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.storage.blobs import StoreUnavailable
 from mnist_pipeline.storage.shelves import Missing
@@ -26,11 +28,8 @@ if TYPE_CHECKING:
     from mnist_pipeline.inbox.mailbox import Mailbox
 
 MOST = 5_000  # pictures that are read, the newest: 10 to 20 s of the front door, were they all photos
+AT_ONCE = 8  # pictures, or files of nights on this disk: a bucket gives one in 20 ms
 NOT_KEPT = "its pixels were not kept: set MNIST_KEEP_IMAGES=yes for answers to come"
-
-
-class CannotBeHad(ValueError):
-    """Why there is no picture for what was said."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +64,36 @@ def gather(said: Iterable[Correction], places: Places, preparation: Preparation)
     for each in newest[MOST:]:
         gathered.left_out[each.where] = f"there are {MOST:,} newer ones"
     answers = _Answers.to(newest[:MOST], places.traffic)
-    for each in newest[:MOST]:
-        try:
-            gathered.pictures.append(_picture(each, places, answers, preparation))
-        except CannotBeHad as error:
-            gathered.left_out[each.where] = str(error)
+    of_nights = _OfNights.of(newest[:MOST], places, preparation)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        found = pool.map(lambda each: _or_why(each, places, answers, of_nights, preparation), newest[:MOST])
+        for each, picture in zip(newest, found, strict=False):
+            if isinstance(picture, CannotBeHad):
+                gathered.left_out[each.where] = str(picture)
+            else:
+                gathered.pictures.append(picture)
     gathered.pictures.sort(key=lambda each: each.said.time, reverse=True)
     return gathered
 
 
-def _picture(said: Correction, places: Places, answers: _Answers, preparation: Preparation) -> Labelled:
+def _or_why(
+    said: Correction, places: Places, answers: _Answers, of_nights: _OfNights, preparation: Preparation
+) -> Labelled | CannotBeHad:
+    """Raises StoreUnavailable."""
+    try:
+        return _picture(said, places, answers, of_nights, preparation)
+    except CannotBeHad as error:
+        return error
+
+
+def _picture(
+    said: Correction, places: Places, answers: _Answers, of_nights: _OfNights, preparation: Preparation
+) -> Labelled:
     """Raises CannotBeHad, StoreUnavailable."""
     if said.origin == "answers":
         return answers.picture(said)
     if said.origin == "nights":
-        return _of_night(said, places, preparation)
+        return of_nights.picture(said)
     try:
         return Labelled(_read(places.traffic.feedback.get(said.image), preparation), said)
     except (Missing, ValueError) as error:  # BadKey is a ValueError: a record may name anything
@@ -128,51 +142,90 @@ class _Answers:
         return Labelled(image, replace(said, time=said.time or row["time"].isoformat(timespec="microseconds")))
 
 
-def _of_night(said: Correction, places: Places, preparation: Preparation) -> Labelled:
-    """Raises CannotBeHad, StoreUnavailable."""
-    from mnist_pipeline.ml.image_rows import holds_many
+@dataclass(frozen=True)
+class _OfNights:
+    """The pictures in files of nights, by where they were spoken of. Each file is fetched and read once: a Parquet file
+    may hold all that people looked at, and in a bucket it is far away."""
 
-    row = night_row(said, places.nights)
-    night = str(row["night"])
+    found: Mapping[str, Labelled | CannotBeHad]
+
+    @classmethod
+    def of(cls, said: Iterable[Correction], places: Places, preparation: Preparation) -> _OfNights:
+        """Raises StoreUnavailable."""
+        about = [each for each in said if each.origin == "nights"]
+        rows, found = NightRows.of(about, places.nights), dict[str, Labelled | CannotBeHad]()
+        files: dict[_File, list[Correction]] = {}
+        for each in about:
+            try:
+                row = rows.one(each)
+                files.setdefault(_File(row["night"], each.file, row["sha256"]), []).append(each)
+            except CannotBeHad as error:
+                found[each.where] = error
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for pictures in pool.map(lambda of: _in_file(of[0], of[1], places.inbox, preparation), files.items()):
+                found |= pictures
+        return cls(found)
+
+    def picture(self, said: Correction) -> Labelled:
+        """Raises CannotBeHad."""
+        found = self.found[said.where]
+        if isinstance(found, CannotBeHad):
+            raise found
+        return found
+
+
+@dataclass(frozen=True)
+class _File:
+    """As the table of its night knows it."""
+
+    night: str
+    name: str
+    sha256: str
+
+
+def _in_file(
+    file: _File, said: Sequence[Correction], inbox: Mailbox, preparation: Preparation
+) -> dict[str, Labelled | CannotBeHad]:
+    """The pictures of one file. Raises StoreUnavailable."""
     try:
-        with places.inbox.opened(night, [said.file]) as opened:
-            path = opened.folder / opened.files[0]
-            image = _of_row(path, said.row, preparation) if holds_many(said.file) else _of_image(path, row, preparation)
+        with inbox.opened(file.night, [file.name]) as opened:
+            images = _images(opened.folder / opened.files[0], file, {each.row for each in said}, preparation)
     except StoreUnavailable:
         raise
     except (OSError, ValueError, KeyError) as error:  # gone, unreadable; in a bucket BlobMissing
-        raise CannotBeHad(f"{said.file} of night {night} cannot be had: {error}") from error
+        lost = CannotBeHad(f"{file.name} of night {file.night} cannot be had: {error}")
+        return dict.fromkeys((each.where for each in said), lost)
+    return {each.where: _labelled(images.get(each.row), each, file.night) for each in said}
+
+
+def _labelled(image: np.ndarray | None, said: Correction, night: str) -> Labelled | CannotBeHad:
+    if image is None:
+        return CannotBeHad(f"row {said.row} of {said.file!r} of night {night} has no digit on it")
     return Labelled(image, replace(said, night=night, time=said.time or f"{night}T00:00:00.000000+00:00"))
 
 
-def night_row(said: Correction, tables: NightTables) -> Mapping[str, Any]:
-    """The one row that was said something of: what the table does not name is not opened. Raises CannotBeHad."""
-    nights = [said.night] if said.night else tables.nights()
-    try:
-        found = [row for night in nights for row in tables.of_files(night, [said.file]) if row["row"] == said.row]
-    except ValueError as error:
-        raise CannotBeHad(str(error)) from error
-    if not found:
-        raise CannotBeHad(f"row {said.row} of {said.file!r} is in no table of {said.night or 'any night'}")
-    if len(found) > 1:
-        named = ", ".join(str(row["night"]) for row in found[:5])
-        raise CannotBeHad(f"{said.file!r} was in several nights ({named}): a column night says which")
-    return found[0]
-
-
-def _of_image(path: Path, row: Mapping[str, Any], preparation: Preparation) -> np.ndarray:
+def _images(path: Path, file: _File, rows: Collection[int], preparation: Preparation) -> dict[int, np.ndarray | None]:
+    """By row. Raises ValueError, OSError."""
     from mnist_pipeline.inbox.mailbox import read_image_file
+    from mnist_pipeline.ml.image_rows import holds_many, read_some
 
+    if holds_many(file.name):
+        _check(_digest_of(path), file)
+        return dict(read_some(path, sorted(rows), preparation))
     data = read_image_file(path)
-    if sha256(data).hexdigest() != row["sha256"]:
+    _check(sha256(data).hexdigest(), file)
+    return {0: _read(data, preparation)}
+
+
+def _digest_of(path: Path) -> str:
+    """Of a file of any size. Raises OSError."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check(digest: str, file: _File) -> None:
+    if digest != file.sha256:
         raise CannotBeHad("it is not the file that the night has read")
-    return _read(data, preparation)
-
-
-def _of_row(path: Path, row: int, preparation: Preparation) -> np.ndarray:
-    from mnist_pipeline.ml.image_rows import read
-
-    for _, image in read(path, row, row + 1, preparation).images():
-        if image is not None:
-            return image
-    raise CannotBeHad("there is no digit on it")

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mnist_pipeline.corrections import Correction
-from mnist_pipeline.labelled import CannotBeHad, night_row
+from mnist_pipeline.corrections import CannotBeHad, Correction
 from mnist_pipeline.ml.production_accuracy import REPORTED, SAMPLED, Told
+from mnist_pipeline.night_rows import NightRows
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.traffic import DRAFT, Traffic
 
@@ -32,11 +32,11 @@ def join(said: Sequence[Correction], traffic: Traffic, nights: NightTables, days
     The answers of a challenger in the shadow count for it: it was asked the same. days: of the log, the newest.
     Raises StoreUnavailable.
     """
-    joined, rows = Joined(), _rows(said, traffic, days)
+    joined, rows, of_nights = Joined(), _rows(said, traffic, days), NightRows.of(said, nights)
     counting: dict[tuple[Any, ...], tuple[Correction, Mapping[str, Any]]] = {}
     for each in sorted(said, key=lambda one: (one.origin != "page", one.time, one.where)):
         try:
-            for row in _answers(each, rows, nights):
+            for row in _answers(each, rows, of_nights):
                 counting[_key(row)] = each, row
         except CannotBeHad as error:
             joined.left_out[each.where] = str(error)
@@ -54,11 +54,11 @@ def _rows(said: Iterable[Correction], traffic: Traffic, days: int) -> dict[str, 
 
 
 def _answers(
-    said: Correction, rows: Mapping[str, Sequence[Mapping[str, Any]]], nights: NightTables
+    said: Correction, rows: Mapping[str, Sequence[Mapping[str, Any]]], of_nights: NightRows
 ) -> Iterator[Mapping[str, Any]]:
     """Of every model that was asked. Raises CannotBeHad."""
     if said.origin == "nights":
-        yield night_row(said, nights)
+        yield of_nights.one(said)
         return
     if not said.request_id:
         raise CannotBeHad("nobody noted which answer it is about")

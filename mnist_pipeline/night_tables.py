@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import pyarrow.compute as pc
 
 _TABLE = re.compile(r"(\d{4}-\d{2}-\d{2})\.parquet")
+_OF_ROW = re.compile(r"row (\d+): (.*)", re.DOTALL)  # as `inbox/scoring.py` writes why a row was refused
 FACTS = ("file", "row", "sha256", "label", "confidence", "model_version", "decision")
 
 
@@ -31,11 +33,36 @@ class NightTables:
         """For people."""
         return self.shelf.where(f"{night}.parquet")
 
+    def manifest(self, night: str) -> dict[str, Any] | None:
+        """What the night was made of; None for one from before there were manifests. Raises ValueError."""
+        name = f"manifests/{night}.json"
+        try:
+            found: dict[str, Any] = json.loads(self.shelf.get(name))
+        except Missing:
+            return None
+        except ValueError as error:
+            raise ValueError(f"{self.shelf.where(name)} cannot be read: {error}") from error
+        return found
+
     def of_files(self, night: str, files: Collection[str]) -> list[dict[str, Any]]:
         """What was said of the images in these files. None of a night without a table, or one that is damaged."""
         import pyarrow.compute as pc
 
         return self._rows(night, pc.field("file").isin(list(files)))
+
+    def of_rows(self, night: str, spots: Collection[tuple[str, int]]) -> list[dict[str, Any]]:
+        """What was said of these rows of files. Memory grows with them, not with the files that they lie in."""
+        import pyarrow.compute as pc
+
+        files, rows = ({spot[i] for spot in spots} for i in (0, 1))
+        chosen = pc.field("file").isin(list(files)) & pc.field("row").isin(list(rows))
+        return [each for each in self._rows(night, chosen) if (each["file"], each["row"]) in spots]
+
+    def refused(self, night: str) -> Iterator[tuple[str, int, str]]:
+        """What could not be read: file, row and why; row -1 where it was the whole file. None without such a table."""
+        for each in self._read(f"quarantine/{night}.parquet", ["file", "reason"]):
+            of_row = _OF_ROW.fullmatch(each["reason"])
+            yield (each["file"], int(of_row[1]), of_row[2]) if of_row else (each["file"], -1, each["reason"])
 
     def of_digest(self, night: str, sha256: str) -> list[dict[str, Any]]:
         """What was said of files whose digest begins so."""
@@ -51,14 +78,18 @@ class NightTables:
 
     def _rows(self, night: str, chosen: pc.Expression, columns: Sequence[str] = FACTS) -> list[dict[str, Any]]:
         """Raises StoreUnavailable, ValueError for a table that cannot be read."""
+        return [{"night": night, **row} for row in self._read(f"{night}.parquet", columns, chosen)]
+
+    def _read(self, name: str, columns: Sequence[str], chosen: pc.Expression | None = None) -> list[dict[str, Any]]:
+        """Raises StoreUnavailable, ValueError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            with self.shelf.local(f"{night}.parquet") as path:
+            with self.shelf.local(name) as path:
                 rows: list[dict[str, Any]] = pq.read_table(path, columns=list(columns), filters=chosen).to_pylist()
         except Missing:
             return []
         except pa.ArrowException as error:
-            raise ValueError(f"{self.where(night)} cannot be read: {error}") from error
-        return [{"night": night, **row} for row in rows]
+            raise ValueError(f"{self.shelf.where(name)} cannot be read: {error}") from error
+        return rows

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 CHAMPION = "champion"
-LOGGED = ["model_version", "role", "class_names", "probabilities", "ink"]
+LOGGED = ["model_version", "role", "class_names", "probabilities", *PIXELS]
 SHARE = "p_"  # how the columns of a night's probabilities begin
 
 
@@ -62,7 +62,8 @@ def of_service(traffic: Traffic, since: datetime, until: datetime) -> list[Met]:
     for version, part in _by_version([table]):
         drawn = part.take(pa.array(_chosen(len(part))))
         shares = np.stack(drawn["probabilities"].to_numpy()).astype(np.float32)
-        found.append(Met(version, len(part), Sample(_columns(drawn, ["ink"]), shares)))
+        kept = [name for name in PIXELS if not drawn[name].null_count]  # null on a day that began before they were kept
+        found.append(Met(version, len(part), Sample(_columns(drawn, kept), shares)))
     return found
 
 

@@ -147,7 +147,7 @@ class ModelStore(Versions):
     def verify_chain(self) -> list[str]:
         """What is wrong with the decisions and the cards they were made on; [] when all is as it was written.
 
-        No chain knows that its newest links were cut off: against that, keep the newest sha256 elsewhere.
+        No chain knows that its newest links were cut off: what was answered since may (`witnesses.py`).
         """
         problems = self.ledger.problems()
         if problems:

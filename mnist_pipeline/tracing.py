@@ -20,6 +20,7 @@ from mnist_pipeline.traffic import Traffic
 ROW = ("time", "request_id", "index", "door", "role", "label", "confidence", "sha256", "model_version", "decision")
 HEX = re.compile(r"[0-9a-f]{6,64}")
 WHOLE = 64  # hex digits
+FEEDBACK = re.compile(r"of feedback ([0-9a-f]{12})$")  # as `Origin.called` in `ml/digits.py` has it
 
 
 class Untraceable(LookupError):
@@ -62,25 +63,31 @@ class Tracer:
         return {"of": "version", "what": name, "answers": [], "said": [], "versions": [self._about(name)]}
 
     def forward(self, digest: str) -> dict[str, Any]:
-        """From the digest of training or evaluation data to versions, reports, decisions, nights and answers."""
+        """From the digest of training or evaluation data, or of the feedback in it, to versions, reports, decisions,
+        nights and answers."""
         cards, reports = list(self._cards()), list(self._reports())
-        known = sorted({card.data_version for card in cards} | {each["data_digest"] for each in reports})
-        matching = [each for each in known if digest and each.startswith(digest)]
+        given = {digest for card in cards for digest in _learned_from(card)}
+        known = sorted(given | {each["data_digest"] for each in reports})
+        matching = [each for each in known if digest and (each.startswith(digest) or _abridged(each, digest))]
         if not matching:
             raise Untraceable(f"no version and no report is about data {digest!r}; there are {_few(known)}")
         if len(matching) > 1:
             raise Ambiguous(f"data {digest!r} may be {_few(matching)}: give more of it")
         (data,) = matching
-        trained = sorted(card.name for card in cards if card.data_version == data)
-        touched = [each for each in self._decisions() if each.serves in trained or each.candidate in trained]
+        trained = sorted(card.name for card in cards if data in _learned_from(card))
+        touched = [each for each in self._decisions() if {each.serves, each.candidate, each.challenger} & {*trained}]
         return {
             "of": "data",
             "what": data,
             "versions": [_card(card) for card in cards if card.name in trained],
-            "reports": [each for each in reports if each["data_digest"] == data],
+            "reports": [each for each in reports if each["data_digest"] == data or each["version"] in trained],
             "decisions": [_decision(each) for each in touched],
             "nights": self._nights_of(trained),
             "answers": self._answers_of(trained),
+            "older": {
+                "nights": len(self.nights.nights()[self.days :]),
+                "days": len(self.traffic.days()) - len(self.traffic.looked_at(self.days)),
+            },
         }
 
     def _answered(self, what: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -100,10 +107,10 @@ class Tracer:
 
     def _about(self, version: str, number: int | None = None) -> dict[str, Any]:
         """A version with its reports and decisions. number: of the newest decision when it answered."""
-        decisions = [each for each in self._decisions() if version in (each.serves, each.candidate)]
+        decisions = [each for each in self._decisions() if version in (each.serves, each.candidate, each.challenger)]
         if number is not None:
             by_then = [each for each in decisions if each.number <= number]
-            put_there = [each for each in by_then if each.outcome == "deployed" and each.serves == version]
+            put_there = [each for each in by_then if version in _put_in_place(each)]
             decisions = (put_there or by_then)[-1:]
         try:
             card = self.store.card(version)
@@ -203,9 +210,27 @@ def _is_about(said: Correction, row: dict[str, Any]) -> bool:
     return said.file == row["file"] and said.row == row["row"] and said.night in ("", row["night"])
 
 
+def _learned_from(card: Card) -> set[str]:
+    """The digest of its training data, and the first digits of that of the feedback in it, which the card has."""
+    feedback = FEEDBACK.search(card.dataset)
+    return {card.data_version, *([feedback[1]] if feedback else [])}
+
+
+def _abridged(known: str, digest: str) -> bool:
+    """Whether what is known are the first digits of a whole digest."""
+    return len(known) < len(digest) == WHOLE and digest.startswith(known)
+
+
 def _card(card: Card) -> dict[str, Any]:
     made = {"created": card.created, "dataset": card.dataset, "data_digest": card.data_version}
     return {"version": card.name, **made, "code_version": card.code_version, "run_id": card.run_id}
+
+
+def _put_in_place(each: Decision) -> set[str | None]:
+    """Who answers because of this decision: who serves by it, and who competes."""
+    if each.outcome == "deployed":
+        return {each.serves, each.challenger}
+    return {each.challenger} if each.outcome == "challenged" else set()
 
 
 def _decision(each: Decision) -> dict[str, Any]:

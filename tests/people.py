@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 from digit_files import png
 
 from mnist_pipeline.inbox.mailbox import Inbox
+from mnist_pipeline.inbox.scoring import refused as refused_table
 from mnist_pipeline.labelled import Places
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.service.feedback import Feedback
@@ -48,32 +50,46 @@ def answered(
     role: str = "champion",
     version: str = "v-1",
     door: str = "predict",
+    decision: int = 1,
 ) -> None:
     """One request, as the service logs it. kept: whether the pixels are."""
     log = PredictionLog(Parts(DiskShelf(state / "prediction_log"), images=kept))
     shares = np.full((len(images), 10), 0.01, np.float32)
     shares[np.arange(len(images)), labels] = 0.91
-    log.add(Predicted(at or time.time(), request_id, door, role, version, 1, NAMES, images, shares))
+    log.add(Predicted(at or time.time(), request_id, door, role, version, decision, NAMES, images, shares))
     log.flush()
 
 
-def night(state: Path, date: str, files: dict[str, bytes], label: str = "1", version: str = "v-1") -> None:
-    """Files that a night has claimed, and its table; of an array file one row."""
+def night(
+    state: Path,
+    date: str,
+    files: dict[str, bytes],
+    label: str = "1",
+    version: str = "v-1",
+    rows: Sequence[int] = (0,),
+    refused: Mapping[int, str] | None = None,
+) -> None:
+    """Files that a night has claimed, and its tables. rows: of each file; refused: row -> why, in quarantine."""
     folder = state / "inbox" / ".claimed" / date
     folder.mkdir(parents=True, exist_ok=True)
     for name, data in files.items():
         (folder / name).write_bytes(data)
+    spots = [(name, row, sha256(data)) for name, data in files.items() for row in rows]
     table = {
-        "file": list(files),
-        "row": pa.array([0] * len(files), pa.int64()),
-        "sha256": [sha256(data) for data in files.values()],
-        "label": [label] * len(files),
-        "confidence": pa.array([0.9] * len(files), pa.float32()),
-        "model_version": [version] * len(files),
-        "decision": pa.array([1] * len(files), pa.int64()),
+        "file": [name for name, _, _ in spots],
+        "row": pa.array([row for _, row, _ in spots], pa.int64()),
+        "sha256": [digest for _, _, digest in spots],
+        "label": [label] * len(spots),
+        "confidence": pa.array([0.9] * len(spots), pa.float32()),
+        "model_version": [version] * len(spots),
+        "decision": pa.array([1] * len(spots), pa.int64()),
     }
-    (state / "predictions").mkdir(parents=True, exist_ok=True)
+    faults = [
+        (name, sha256(data), f"row {n}: {why}") for name, data in files.items() for n, why in (refused or {}).items()
+    ]
+    (state / "predictions" / "quarantine").mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table(table), state / "predictions" / f"{date}.parquet")
+    pq.write_table(refused_table(faults), state / "predictions" / "quarantine" / f"{date}.parquet")
 
 
 def places(state: Path, faults: list[str] | None = None) -> Places:

@@ -64,6 +64,8 @@ def test_lines_about_answers_and_about_files_of_nights(said: Corrections, tmp_pa
         (["request_id,label", ",7"], "must not be empty"),
         (["request_id,label,index", "r-1,7,x"], "index='x'"),
         (["file,label,time", "x.png,7,yesterday"], "yesterday"),
+        (["file,label", "x.parquet,7"], "x.parquet holds an image a row: a column row says which, from 0"),
+        (["file,label,row", "x.npy,7,"], "a column row says which"),
         (["request_id,label", '"r-1,7'], "left out"),
         ([""], "its columns are"),
     ],
@@ -88,6 +90,16 @@ def test_a_file_in_another_encoding_and_a_bad_record_hold_nothing_up(
     record.write_text(json.dumps({**json.loads(record.read_text()), "time": "soon"}))
     assert [(each.label, each.time) for each in said.all()] == [("7", "")]
     assert ["soon" in fault or "latin.csv" in fault for fault in faults] == [True, True]
+
+
+def test_a_file_of_labels_that_cannot_be_read_for_its_name_is_told(
+    said: Corrections, tmp_path: Path, faults: list[str]
+) -> None:
+    in_a_file(tmp_path, "LABELS.CSV", "request_id,label", "r-1,1")
+    in_a_file(tmp_path, "labels (1).csv", "request_id,label", "r-2,2")
+    assert [each.request_id for each in said.all()] == ["r-1"]
+    (fault,) = faults
+    assert fault.startswith("labels/labels (1).csv is not read: rename it")
 
 
 def test_lines_are_bounded(

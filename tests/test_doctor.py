@@ -17,6 +17,8 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, SensorInstigatorData
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from digit_files import strokes
+from people import answered
 from pipelines import PROD, ROOT, Pipeline
 from postgres_server import postgres
 from s3_server import Answer, Proxy
@@ -246,6 +248,12 @@ def test_a_decision_that_is_missing_or_changed_is_told(pipeline: Pipeline, env: 
     assert set(ailing(env)) == {"production"}
     assert "missing: decisions/00000002.json" in ailing(env)["production"]
     assert "from a backup" in ailing(env)["production"]
+
+
+def test_decisions_that_only_answers_know_of_are_told(pipeline: Pipeline, env: dict[str, str]) -> None:
+    answered(pipeline.state, "r-1", strokes(1), [1], version="v-2", decision=2)
+    said = ailing({**env, "MNIST_PIPELINE_STATE": str(pipeline.state)})["production"]
+    assert "was answered under decision 2, and the newest is 1" in said
 
 
 def test_a_disk_that_is_nearly_full_is_told(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,68 +6,24 @@ would meet them.
 
 from __future__ import annotations
 
-import base64
-import json
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
-from urllib.request import Request, urlopen
 
-import numpy as np
 import pytest
 from commands import document, told
-from digit_files import png
 from pipelines import BARELY, TINY, UP_TO_DEPLOYMENT, Pipeline, metadata, verdicts
 from processes import wait
-from served import RAW, service_at
+from served import People, service_at
 
 from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE
 from mnist_pipeline.ml.corruptions import corrupted
 from mnist_pipeline.ml.digits import LabeledImages
+from mnist_pipeline.nights import NightlyRun
+from mnist_pipeline.sensors.retraining import BECAUSE, asked
 
 pytestmark = pytest.mark.slow
 AGAIN = ("digit_classifier", "model_evaluation", "production_digit_classifier")
-LEARNING_AGAIN = ("feedback_digits", "processed_mnist_data", "digit_classifier", "model_evaluation")
 HARDLY = {**TINY, "epochs": 1, "min_steps": 0}
-JSON = {"Content-Type": "application/json"}
-
-
-class People:
-    """Who ask the service, and say so where it was wrong."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def ask(self, images: np.ndarray) -> list[dict[str, Any]]:
-        return [json.loads(self._post("/predict", image.tobytes(), RAW)) for image in images]
-
-    def correct(self, data: LabeledImages, answers: list[dict[str, Any]]) -> int:
-        """How many were wrong."""
-        wrong = [
-            (image, str(label), answer["request_id"])
-            for image, label, answer in zip(data.images, data.labels, answers, strict=True)
-            if answer["label"] != str(label)
-        ]
-        for image, label, request in wrong:
-            said = {"image": base64.b64encode(png(image)).decode(), "label": label, "request_id": request}
-            self._post("/feedback", json.dumps(said).encode(), JSON)
-        return len(wrong)
-
-    def wait_for(self, role: str, version: str | None) -> dict[str, Any]:
-        """Until that version has that role."""
-
-        def has() -> dict[str, Any] | None:
-            with urlopen(f"{self.url}/model") as answer:
-                model: dict[str, Any] = json.load(answer)
-            return model if ((model[role] or {}).get("version")) == version else None
-
-        found: dict[str, Any] = wait(f"{version} as {role}", has, 5, every=0.05)
-        return found
-
-    def _post(self, path: str, body: bytes, headers: dict[str, str]) -> bytes:
-        with urlopen(Request(self.url + path, body, headers)) as answer:
-            data: bytes = answer.read()
-        return data
 
 
 def test_the_whole_story(tmp_path: Path) -> None:
@@ -97,8 +53,8 @@ def test_the_whole_story(tmp_path: Path) -> None:
         wait("the shadow", lambda: logged(story, "shadow") == len(test.images), 20, every=0.2)
         promoted = metadata(story.run("ab_report"), "ab_report")
         assert (promoted["strategy"], promoted["challenger"]) == ("promotion", better)
-        model = people.wait_for("champion", better)
-        assert model["challenger"]["version"] == first  # its predecessor, as the yardstick
+        people.wait_for("champion", better)
+        people.wait_for("challenger", first)  # its predecessor, as the yardstick
 
         # people hold their tablets askew: the day's report says so
         askew = LabeledImages(corrupted(test.images, "rotation", 4), test.labels)
@@ -108,8 +64,13 @@ def test_the_whole_story(tmp_path: Path) -> None:
         assert not verdicts(drifted)[LOOKS_AS_IT_DID]
         assert ACCURACY_HOLDS in verdicts(drifted)
 
-        # what people put right is learned
-        story.run(*LEARNING_AGAIN, digit_classifier=TINY)
+        # so it is trained again by itself, and what people put right is learned
+        (request,) = asked(story.instance, NightlyRun("UTC", 2, 0), datetime.now(timezone.utc), None).run_requests or ()
+        assert request.tags[BECAUSE].startswith(SERVICE)
+        training = story.definitions.resolve_job_def("training")
+        training.execute_in_process(
+            run_config={"ops": {"digit_classifier": {"config": TINY}}}, instance=story.instance, tags=request.tags
+        )
         learned = story.store.card(story.value("digit_classifier"))
         assert "of feedback" in learned.dataset
         assert len(story.digits()["train"]) > len(story.digits()["test"]) * 3

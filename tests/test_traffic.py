@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from mnist_pipeline.service.feedback import Feedback
@@ -68,6 +71,19 @@ def test_every_column_can_be_had_with_rows_and_without(traffic: Traffic, tmp_pat
     assert full["label"].to_pylist() == ["yes"]
 
 
+def test_a_part_from_before_a_column_was_kept_is_read_without_it(
+    traffic: Traffic, tmp_path: Path, faults: list[str]
+) -> None:
+    today = datetime.now(timezone.utc)
+    logged(tmp_path / "log", "old", at=today)
+    (part,) = (tmp_path / "log").rglob("*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["contrast", "sharpness", "slant"]), part)
+    logged(tmp_path / "log", "new", at=today + timedelta(minutes=1))
+    rows = traffic.rows(today, today + DAY, ["request_id", "ink", "slant"])
+    assert rows.to_pydict() == {"request_id": ["old", "new"], "ink": [0, 0], "slant": [None, 0]}
+    assert faults == []
+
+
 def test_drawings_on_their_way_are_left_out_unless_asked_for(traffic: Traffic, tmp_path: Path) -> None:
     today = datetime.now(timezone.utc)
     logged(tmp_path / "log", "on its way", at=today, door="draft")
@@ -99,3 +115,23 @@ def test_what_people_said_is_found_by_request_and_the_newest_counts(
     assert traffic.labels() == {"r1": "7"}
     assert [record["label"] for record in traffic.records()].count("5") == 1
     assert ["broken.json" in fault for fault in faults] == [True, True]  # labels and records, once each
+
+
+def test_parts_and_records_are_read_many_at_a_time(tmp_path: Path) -> None:
+    """In a bucket each takes its time: one after the other, thousands would take longer than a sensor may."""
+    today, together = datetime.now(timezone.utc), threading.Barrier(8, timeout=10)
+
+    class FarAway(DiskShelf):
+        """Answers when eight have asked."""
+
+        def local(self, name: str) -> AbstractContextManager[Path]:
+            together.wait()
+            return super().local(name)
+
+    kept = Feedback(DiskShelf(tmp_path / "feedback"))
+    for number in range(8):
+        logged(tmp_path / "log", f"r-{number}", at=today + timedelta(seconds=number))
+        kept.keep(bytes([number]), "png", str(number), request_id=f"r-{number}", model_version="v-1")
+    traffic = Traffic(FarAway(tmp_path / "log"), FarAway(tmp_path / "feedback"))
+    assert requests(traffic, today, today + DAY) == [f"r-{number}" for number in range(8)]
+    assert traffic.labels() == {f"r-{number}": str(number) for number in range(8)}

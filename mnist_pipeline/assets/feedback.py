@@ -25,7 +25,7 @@ LISTED = 100  # of what was left out
     group_name="data",
     kinds={"numpy"},
     code_version=code_version(
-        *("corrections.py", "labelled.py", "night_tables.py"),
+        *("corrections.py", "labelled.py", "night_rows.py", "night_tables.py"),
         *("ml/array_files.py", "ml/image_rows.py", "ml/parquet_images.py", "ml/decoding.py", "ml/digits.py"),
         *("ml/feedback.py", "ml/images.py", "ml/split.py"),
     ),
@@ -113,7 +113,8 @@ class AccuracyConfig(dg.Config):
     group_name="monitoring",
     kinds={"python"},
     code_version=code_version(
-        *("corrections.py", "measured.py", "night_tables.py", "traffic.py", "ml/production_accuracy.py"),
+        *("corrections.py", "measured.py", "night_rows.py", "night_tables.py", "traffic.py"),
+        "ml/production_accuracy.py",
     ),
     metadata=follows_only(),  # it is measured when somebody asks
 )

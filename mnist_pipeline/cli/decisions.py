@@ -8,12 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from mnist_pipeline.cli.faults import end_with
-from mnist_pipeline.cli.places import AsJson, is_prod, known_versions, opened, where
+from mnist_pipeline.cli.places import AsJson, answers, is_prod, known_versions, opened, where
 from mnist_pipeline.cli.showing import moment, note, printable, show_json, show_table
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, check_choice, record
 from mnist_pipeline.ledger import ByHand, Decision
 from mnist_pipeline.storage.blobs import StoreUnreachable
 from mnist_pipeline.store import CorruptLedger, LostRace, ModelStore
+from mnist_pipeline.witnesses import contradictions
 
 DEPLOY_EXAMPLES = """Examples:
 
@@ -118,7 +119,13 @@ def withdraw(
 
 
 def decisions(
-    verify: Annotated[bool, typer.Option("--verify", help="Prove that no decision was changed or is missing.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify",
+            help="Prove that no decision was changed or is missing, by the chain and by what was answered since.",
+        ),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many are shown.")] = 20,
     as_json: AsJson = False,
 ) -> None:
@@ -130,7 +137,7 @@ def decisions(
     numbers, problems = store.ledger.numbers(), list[str]()
     shown = list(_readable(store, numbers[: -limit - 1 : -1], problems))
     if verify:
-        problems = store.verify_chain()
+        problems = store.verify_chain() or contradictions(store.ledger, *answers(note))
     if as_json:
         listed = {"decisions": [asdict(each) for each in shown], "of": len(numbers)}
         show_json({**listed, "verified": verify, "problems": problems})

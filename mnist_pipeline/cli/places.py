@@ -1,13 +1,16 @@
-"""Which model store a command works on, from the environment, and the names of the versions in it."""
+"""Which model store and which answers a command works on, from the environment; the names of the versions."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from mnist_pipeline.cli.faults import BadSettings
-from mnist_pipeline.environment import environment_name, model_store, places
+from mnist_pipeline.environment import environment_name, model_store, places, shelf_of
+from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.storage.blobs import StoreUnavailable
 from mnist_pipeline.store import ModelStore
+from mnist_pipeline.traffic import Traffic
 
 
 def opened() -> ModelStore:
@@ -16,6 +19,15 @@ def opened() -> ModelStore:
         return model_store()
     except ValueError as error:
         raise BadSettings(str(error)) from error
+
+
+def answers(fault: Callable[[str], object]) -> tuple[NightTables, Traffic]:
+    """What was answered, at night and by the service. fault: is told of what cannot be read. Raises BadSettings."""
+    try:
+        log, feedback, predictions = (shelf_of(name) for name in ("prediction_log", "feedback", "predictions"))
+    except ValueError as error:
+        raise BadSettings(str(error)) from error
+    return NightTables(predictions), Traffic(log, feedback, fault)
 
 
 def where() -> str:

@@ -7,13 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from mnist_pipeline.cli.faults import BadSettings, end_with
-from mnist_pipeline.cli.places import AsJson, opened
+from mnist_pipeline.cli.faults import end_with
+from mnist_pipeline.cli.places import AsJson, answers, opened
 from mnist_pipeline.cli.showing import moment, share, show_facts, show_json
-from mnist_pipeline.environment import shelf_of
-from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.tracing import Tracer
-from mnist_pipeline.traffic import Traffic
 
 EXAMPLES = """Examples:
 
@@ -67,11 +64,8 @@ def trace(
 def _tracer(days: int) -> Tracer:
     """Raises BadSettings."""
     store, problems = opened(), list[str]()
-    try:
-        log, feedback, predictions = (shelf_of(name) for name in ("prediction_log", "feedback", "predictions"))
-    except ValueError as error:
-        raise BadSettings(str(error)) from error
-    return Tracer(store, Traffic(log, feedback, problems.append), NightTables(predictions), days, problems)
+    nights, traffic = answers(problems.append)
+    return Tracer(store, traffic, nights, days, problems)
 
 
 def _digest_of_file(what: str) -> str:
@@ -109,6 +103,9 @@ def _forward(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     answers = found["answers"]
     between = " to ".join(answers["looked_at"]) or "no day yet"
     yield "service", f"{answers['count']:,} answers ({between})"
+    if any(found["older"].values()):
+        older = found["older"]
+        yield "not looked at", f"{older['nights']:,} older nights, {older['days']:,} older days of the log (--days)"
 
 
 def _version(each: dict[str, Any]) -> Iterator[tuple[str, str]]:

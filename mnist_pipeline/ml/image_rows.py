@@ -3,7 +3,7 @@
 Not here: the formats (`array_files.py`, `parquet_images.py`), and what becomes of an image (`images.py`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -14,6 +14,7 @@ from mnist_pipeline.ml.array_files import is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
 
+RUN = 4_096  # rows of an array at a time, of which some are wanted
 NO_PIXELS = np.empty((0, SIDE, SIDE), np.uint8)
 
 
@@ -61,7 +62,7 @@ def read(path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
         return Rows(np.arange(begin, end), seen, pixels, [])
     from mnist_pipeline.ml.parquet_images import read_images
 
-    parts = [_of_parquet(numbers, images, preparation) for numbers, images in read_images(path, begin, end)]
+    parts = [_prepared(numbers, images, preparation) for numbers, images in read_images(path, begin, end)]
     there = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
     faults = [fault for part in parts for fault in part.faults]
     empty = np.setdiff1d(np.arange(begin, end), [*there, *(number for number, _ in faults)])
@@ -73,7 +74,30 @@ def read(path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
     )
 
 
-def _of_parquet(numbers: np.ndarray, images: list[bytes] | np.ndarray, preparation: Preparation) -> Rows:
+def read_some(path: Path, rows: Sequence[int], preparation: Preparation) -> Iterator[tuple[int, np.ndarray | None]]:
+    """Number and image of these rows, None where there is no digit; without those that cannot be read. However many
+    they are, the file is read once, and no other image is decoded. Raises BadArray."""
+    wanted = np.unique(np.asarray(rows, np.int64))
+    for numbers, images in _runs(path, wanted):
+        at = np.flatnonzero(np.isin(numbers, wanted))
+        if len(at):
+            chosen = images[at] if isinstance(images, np.ndarray) else [images[i] for i in at.tolist()]
+            yield from _prepared(numbers[at], chosen, preparation).images()
+
+
+def _runs(path: Path, wanted: np.ndarray) -> Iterator[tuple[np.ndarray, list[bytes] | np.ndarray]]:
+    """Numbers and images of runs of rows that hold all that are wanted, int64 [N], ascending."""
+    if is_parquet(path.name):
+        from mnist_pipeline.ml.parquet_images import read_images
+
+        yield from read_images(path, int(wanted[0]), int(wanted[-1]) + 1)
+        return
+    for begin in (np.unique(wanted // RUN) * RUN).tolist():
+        first, last = max(begin, int(wanted[0])), min(begin + RUN, int(wanted[-1]) + 1)
+        yield np.arange(first, last), read_rows(path, first, last)
+
+
+def _prepared(numbers: np.ndarray, images: list[bytes] | np.ndarray, preparation: Preparation) -> Rows:
     if isinstance(images, np.ndarray):
         pixels, seen = prepare_all(images, preparation)
         return Rows(numbers, seen, pixels, [])

@@ -3,6 +3,8 @@
 Not here: what the network makes of it, and whether two sets of images differ (`drift.py`).
 """
 
+from functools import cache
+
 import numpy as np
 
 from mnist_pipeline.ml.digits import SIDE
@@ -15,7 +17,7 @@ ROWS = 64
 
 
 def pixel_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
-    """float32 [N] for each name in PIXELS, from uint8 [N, 28, 28]; slant is 0 where there is no ink."""
+    """float32 [N] for each name in PIXELS, from uint8 [N, 28, 28] or [N, 784]; slant is 0 where there is no ink."""
     flat, moments, beside = images.reshape(len(images), SIDE * SIDE), _moments(), _beside()
     parts = [_sums(flat[at : at + ROWS], moments, beside) for at in range(0, max(1, len(images)), ROWS)]
     ink, squares, steps = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -28,12 +30,14 @@ def pixel_statistics(images: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+@cache  # the service's log asks for a few images at a time
 def _moments() -> np.ndarray:
     """float32 [784, 5]: what the pixels are multiplied with for 1, y, x, y² and xy, from the middle of the image."""
     y, x = (each.ravel().astype(np.float32) - (SIDE - 1) / 2 for each in np.indices((SIDE, SIDE)))
     return np.stack([np.ones_like(y), y, x, y * y, y * x], 1)
 
 
+@cache
 def _beside() -> np.ndarray:
     """float32 [783]: 1 for a pixel whose next one is beside it, 0 for the last of a line."""
     found = np.ones((SIDE, SIDE), np.float32)

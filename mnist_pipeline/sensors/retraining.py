@@ -20,7 +20,7 @@ CHECKS = [
     for check in (LOOKS_AS_IT_DID, ACCURACY_HOLDS)
 ]
 LOOKED_BACK = timedelta(days=1)  # an older verdict is about a model that has been looked at since
-VERDICTS = 20  # of each check that are looked at; there are one or two a day
+VERDICTS = 40  # rows of each check that are looked at; a report leaves two, and there are one or two a day
 BECAUSE = "mnist_pipeline/drift"  # tag of a run: which verdict asked for it
 UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
@@ -68,8 +68,10 @@ def _errors(instance: dg.DagsterInstance, seen: int, since: datetime) -> Iterato
     for check in CHECKS:
         for row in instance.event_log_storage.get_asset_check_execution_history(check, limit=VERDICTS):
             event = row.event.dagster_event if row.event else None
-            found = event.asset_check_evaluation_data if event else None
-            if found is None or found.passed or found.severity != dg.AssetCheckSeverity.ERROR:
+            if event is None or event.event_type is not dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                continue  # that a run was to look, which stays in the history of partitions beside what it found
+            found = event.asset_check_evaluation_data
+            if found.passed or found.severity != dg.AssetCheckSeverity.ERROR:
                 continue
             if row.event and row.id > seen and row.event.timestamp >= since.timestamp():
                 yield row.id, f"{check.asset_key.to_user_string()}:{check.name}"

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mnist_pipeline.ml.pixels import pixel_statistics
 from mnist_pipeline.storage.shelves import Shelf
 from mnist_pipeline.traffic import REPEATING, SCHEMA, types
 
@@ -128,7 +129,7 @@ def _columns(names: list[str], run: list[Predicted]) -> Columns:
 
 
 def table_of(rows: Columns, *, images: bool) -> Any:
-    """A row an image, in order. ink: the mean of its pixels, for drift; sha256: of its 784 bytes.
+    """A row an image, in order. ink to slant: what its pixels are like, for drift; sha256: of its 784 bytes.
 
     Made of whole columns: a loop over rows takes ten times as long.
     """
@@ -149,7 +150,7 @@ def table_of(rows: Columns, *, images: bool) -> Any:
         "confidence": pa.array(probabilities.max(1)),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel())),
         "class_names": pa.array([names], kinds["class_names"]).take(pa.array(np.zeros(count, np.int64))),
-        "ink": pa.array(pixels.mean(1, dtype=np.float32)),
+        **{name: pa.array(values) for name, values in pixel_statistics(pixels).items()},
         "sha256": pa.array([sha256(data[at : at + PIXELS]).hexdigest() for at in range(0, len(data), PIXELS)]),
         "image": pa.array(list(map(bytes, pixels)) if images else [None] * count, kinds["image"]),
     }

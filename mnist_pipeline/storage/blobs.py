@@ -175,6 +175,11 @@ class DiskBlobs:
 
 def keys_below(root: Path, prefix: str) -> Keys:
     """The keys of all files under `root` that begin with `prefix`, sorted. Raises StoreUnavailable."""
+    return [name for name in names_below(root, prefix) if is_key(name)]
+
+
+def names_below(root: Path, prefix: str) -> Keys:
+    """The same of all files, whatever their names. Raises StoreUnavailable."""
 
     def unless_empty(error: OSError) -> None:
         """A folder that is not there holds no keys; any other error of a listing is one."""
@@ -189,7 +194,7 @@ def keys_below(root: Path, prefix: str) -> Keys:
             for folder, _, names in os.walk(start, onerror=unless_empty)
             for name in names
         ]
-    return sorted(key for key in found if key.startswith(prefix) and is_key(key))
+    return sorted(name for name in found if name.startswith(prefix))
 
 
 def is_key(key: str) -> bool:
@@ -198,6 +203,11 @@ def is_key(key: str) -> bool:
         return bool(check_key(key))
     except BadKey:
         return False
+
+
+def is_misnamed(name: str) -> bool:
+    """Whether a person has put this file there, under a name that none may have; hidden files are nobody's."""
+    return not is_key(name) and not name.endswith("/") and not any(part.startswith(".") for part in name.split("/"))
 
 
 def _make_folder(folder: Path) -> None:

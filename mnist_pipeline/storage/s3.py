@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_pipeline.storage.blobs import BlobMissing, check_key, check_prefix, is_key
+from mnist_pipeline.storage.blobs import BlobMissing, check_key, check_prefix, is_key, is_misnamed
 from mnist_pipeline.storage.s3_requests import Place
 from mnist_pipeline.storage.shelves import Missing
 
@@ -82,6 +82,9 @@ class S3Shelf:
 
     def list(self, prefix: str) -> Keys:
         return _names(self.place, prefix)
+
+    def misnamed(self, prefix: str) -> Keys:
+        return sorted(each.name for each in self.place.entries(check_prefix(prefix)) if is_misnamed(each.name))
 
     def delete(self, name: str) -> None:
         self.place.delete(check_key(name))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from mnist_pipeline.storage.blobs import check_key, check_prefix, explained, keys_below, sweep
+from mnist_pipeline.storage.blobs import check_key, check_prefix, explained, is_misnamed, keys_below, names_below, sweep
 
 Names = list[str]  # an alias, because inside the classes below `list` is the method
 
@@ -51,6 +51,9 @@ class Shelf(Protocol):
 
     def list(self, prefix: str) -> Names:
         """All names that begin with `prefix`, sorted, however many there are."""
+
+    def misnamed(self, prefix: str) -> Names:
+        """The same of files that people put there, and whose names none may have here, such as "my labels.csv"."""
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
@@ -102,6 +105,9 @@ class DiskShelf:
 
     def list(self, prefix: str) -> Names:
         return keys_below(self.root, check_prefix(prefix))
+
+    def misnamed(self, prefix: str) -> Names:
+        return [name for name in names_below(self.root, check_prefix(prefix)) if is_misnamed(name)]
 
     def delete(self, name: str) -> None:
         path = self._path(name)

@@ -248,14 +248,37 @@ def test_two_reports_are_never_made_at_once(contested: tuple[Pipeline, str, str]
     assert tick(pipeline).skip_message == "a report is being made"
 
 
-def test_the_end_of_a_contest_is_told(contested: tuple[Pipeline, str, str]) -> None:
-    pipeline, first, other = contested
-    answered(pipeline.state, "champion", first, [1] * 60)
-    answered(pipeline.state, "shadow", other, [2] * 60)
+def alert_of(pipeline: Pipeline) -> tuple[str, str, str]:
+    """Kind, title and cause of the one alert that a report leads to."""
     ran = pipeline.run("ab_report")
     run = pipeline.instance.get_run_by_id(ran.run_id)
     assert run
     events = [each.dagster_event for each in pipeline.instance.all_logs(ran.run_id) if each.dagster_event]
     (alert,) = alerts_of(run, events, "http://ui")
-    assert (alert.kind, alert.title) == ("challenger_withdrawn", f"Challenger withdrawn: {other}")
-    assert "they disagree too often" in alert.cause
+    return alert.kind, alert.title, alert.cause
+
+
+def test_the_end_of_a_contest_is_told(contested: tuple[Pipeline, str, str]) -> None:
+    pipeline, first, other = contested
+    answered(pipeline.state, "champion", first, [1] * 60)
+    answered(pipeline.state, "shadow", other, [2] * 60)
+    kind, title, cause = alert_of(pipeline)
+    assert (kind, title) == ("challenger_withdrawn", f"Challenger withdrawn: {other}")
+    assert "they disagree too often" in cause
+
+
+def test_a_promotion_is_told_and_so_is_that_it_was_taken_back(contested: tuple[Pipeline, str, str]) -> None:
+    """Each names the version that it is about: who came, and who went."""
+    pipeline, first, other = contested
+    answered(pipeline.state, "champion", first, [1] * 30)
+    answered(pipeline.state, "shadow", other, [2] * 30)
+    corrected(pipeline.state, dict.fromkeys(range(28), "2"))
+    kind, title, cause = alert_of(pipeline)
+    assert (kind, title) == ("challenger_promoted", f"Challenger promoted: {other}")
+    assert "the challenger is right more often" in cause
+    answered(pipeline.state, "champion", other, [5] * 30, first=100)
+    answered(pipeline.state, "shadow", first, [6] * 30, first=100)
+    corrected(pipeline.state, dict.fromkeys(range(100, 130), "6"))
+    kind, title, cause = alert_of(pipeline)
+    assert (kind, title) == ("rolled_back", f"Rolled back to its predecessor: {other}")
+    assert "the predecessor is right more often" in cause

@@ -21,9 +21,11 @@ from mnist_pipeline.inbox.engines import LocalEngine
 from mnist_pipeline.inbox.mailbox import Inbox
 from mnist_pipeline.inbox.night import predict
 from mnist_pipeline.inbox.scoring import schema_of
+from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.observed import of_night
 from mnist_pipeline.production import load_production
 from mnist_pipeline.sensors.findings import alerts_of, events_of
+from mnist_pipeline.sensors.retraining import BECAUSE, asked
 from mnist_pipeline.service.prediction_log import PredictionLog
 from mnist_pipeline.service.rows import Parts, Predicted
 from mnist_pipeline.storage.shelves import DiskShelf
@@ -88,6 +90,21 @@ def test_a_drifted_night_fails_both_checks_and_is_told(pipeline: Pipeline, usual
         f"Check {LOOKS_AS_IT_DID} failed on {REPORT}",
     ]
     assert all("has drifted strongly" in each.cause for each in told)
+
+
+def test_what_a_run_has_found_asks_for_a_training_once(pipeline: Pipeline, usual: np.ndarray) -> None:
+    """The history of a partition's checks also has that they were planned, which says nothing."""
+    predicted(pipeline, turned(usual))
+    assert asks_for_training(pipeline) == []
+    pipeline.run(REPORT, night=NIGHT)
+    (because,) = asks_for_training(pipeline)
+    assert because in {f"{REPORT}:{LOOKS_AS_IT_DID}", f"{REPORT}:{ACCURACY_HOLDS}"}
+
+
+def asks_for_training(pipeline: Pipeline) -> list[str]:
+    """Why, for each run that the sensor would launch."""
+    result = asked(pipeline.instance, NightlyRun("UTC", 2, 0), datetime.now(timezone.utc), None)
+    return [request.tags[BECAUSE] for request in result.run_requests or ()]
 
 
 @pytest.mark.parametrize(
@@ -175,10 +192,25 @@ def test_the_days_traffic_of_the_champion_is_compared(pipeline: Pipeline, usual:
     ran = pipeline.run(SERVICE, night=day)
     assert verdicts(ran) == {LOOKS_AS_IT_DID: True, ACCURACY_HOLDS: True}
     assert (value(pipeline, SERVICE, day)["verdict"], metadata(ran, SERVICE)["images"]) == ("none", len(usual))
+    statistics = {row.data["statistic"] for row in metadata(ran, SERVICE)["statistics"].records}
+    assert {"ink", "contrast", "sharpness", "slant", "confidence", "predicted classes"} <= statistics
     for _ in range(2):
         served(pipeline, turned(usual))
     drifted = pipeline.run(SERVICE, night=day)
     assert verdicts(drifted)[LOOKS_AS_IT_DID] is False
+
+
+def test_a_day_of_the_log_from_before_statistics_were_kept_is_compared_by_the_rest(
+    pipeline: Pipeline, usual: np.ndarray
+) -> None:
+    day = served(pipeline, usual)
+    (part,) = (pipeline.state / "prediction_log").rglob("*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["contrast", "sharpness", "slant"]), part)
+    served(pipeline, usual)
+    ran = pipeline.run(SERVICE, night=day)
+    statistics = {row.data["statistic"] for row in metadata(ran, SERVICE)["statistics"].records}
+    assert statistics & {"ink", "contrast", "sharpness", "slant"} == {"ink"}
+    assert value(pipeline, SERVICE, day)["verdict"] == "none"
 
 
 def test_a_day_without_traffic_says_so(pipeline: Pipeline) -> None:

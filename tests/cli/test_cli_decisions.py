@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from commands import document, nudged, rows, told
-from pipelines import Pipeline, flip_a_bit
+from digit_files import png, strokes
+from people import answered
+from pipelines import NIGHT, Pipeline, flip_a_bit
 
 from mnist_pipeline.cli import decisions as commands_about_decisions
 from mnist_pipeline.ml.predictor import ONNX
@@ -240,6 +242,48 @@ def test_each_problem_of_the_chain_is_named(pipeline: Pipeline) -> None:
     assert len(problems) == 2
     assert all(problem in result.stderr for problem in problems)
     assert document(pipeline, "decisions", "--verify", code=1)["problems"] == problems
+
+
+def test_a_ledger_whose_end_was_cut_off_is_told_by_what_was_answered(pipeline: Pipeline) -> None:
+    """No chain can know; the night and the service do."""
+    first, other = pipeline.value("digit_classifier"), pipeline.variant(nudged(0.1))
+    assert document(pipeline, "deploy", other)["number"] == 2
+    answered(pipeline.state, "r-1", strokes(1), [1], version=other, decision=2)
+    answered(pipeline.state, "r-2", strokes(1), [1], version="v-9", decision=2, role="shadow")
+    assert told(pipeline, "decisions", "--verify").exit_code == 0
+    (pipeline.state / "models" / "decisions" / "00000002.json").unlink()
+    assert pipeline.store.verify_chain() == []
+    (problem,) = document(pipeline, "decisions", "--verify", code=1)["problems"]
+    assert problem.startswith("cut off: ")
+    assert "was answered under decision 2, and the newest is 1" in problem
+    document(pipeline, "deploy", first, "--reason", "something else")
+    (problem,) = document(pipeline, "decisions", "--verify", code=1)["problems"]
+    assert f"was answered by {other} under decision 2, which has {first} serve" in problem
+    assert told(pipeline, "decisions").exit_code == 0  # who only lists asks nobody
+
+
+def test_a_night_is_a_witness_too(pipeline: Pipeline) -> None:
+    first, other = pipeline.value("digit_classifier"), pipeline.variant(nudged(0.1))
+    document(pipeline, "deploy", other)
+    pipeline.inbox.mkdir()
+    (pipeline.inbox / "a.png").write_bytes(png(strokes(1)[0]))
+    pipeline.run("batch_digit_predictions", night=NIGHT)
+    assert told(pipeline, "decisions", "--verify").exit_code == 0
+    (pipeline.state / "models" / "decisions" / "00000002.json").unlink()
+    (problem,) = document(pipeline, "decisions", "--verify", code=1)["problems"]
+    assert problem.startswith(f"cut off: night {NIGHT} was answered under decision 2")
+    document(pipeline, "deploy", first)
+    (problem,) = document(pipeline, "decisions", "--verify", code=1)["problems"]
+    assert problem.startswith(f"replaced: night {NIGHT} was answered by {other}")
+
+
+def test_a_part_of_the_log_that_is_damaged_is_no_fault_of_the_ledger(pipeline: Pipeline) -> None:
+    answered(pipeline.state, "r-1", strokes(1), [1], version=pipeline.value("digit_classifier"))
+    (part,) = (pipeline.state / "prediction_log").rglob("*.parquet")
+    part.write_bytes(b"PAR1")
+    result = told(pipeline, "decisions", "--verify")
+    assert result.exit_code == 0
+    assert f"{part} cannot be read" in result.stderr
 
 
 def test_a_store_that_cannot_be_read_is_told(fresh: Pipeline) -> None:

@@ -12,6 +12,7 @@ from digit_files import png, strokes
 from people import answered, in_a_file, night, on_the_page
 from pipelines import Pipeline, flip_a_bit
 
+from mnist_pipeline.deciding import Case, Choice, record
 from mnist_pipeline.storage.sealed import sha256
 
 DAY_S = 86_400
@@ -134,6 +135,55 @@ def test_data_leads_forward_to_all_that_it_has_touched(pipeline: Pipeline, versi
     assert document(pipeline, "trace", "--data", "fff")["answers"]["count"] == 1
 
 
+def test_data_has_touched_decisions_and_reports_of_others_too(pipeline: Pipeline) -> None:
+    """A decision that was made while its version competed, and what was found on other data of a version of it."""
+    store, first = pipeline.store, pipeline.value("digit_classifier")
+    other = pipeline.variant(nudged(0.1), data_version="f" * 64)
+    third = pipeline.variant(nudged(0.2), data_version="e" * 64)
+    told(pipeline, "challenge", other)
+    record(Case.after(store, store.current()), Choice("quality", third, "kept: a test"), deploy=False)
+    told(pipeline, "withdraw")
+    report = {**store.report(pipeline.value("model_evaluation")), "data_digest": "d" * 64, "version": other}
+    kept = store.add_report({**report, "model_digest": store.card(other).digest})
+    found = document(pipeline, "trace", "--data", "fff")
+    assert [each["number"] for each in found["decisions"]] == [2, 3, 4]
+    assert [each["key"] for each in found["reports"]] == [kept]
+    assert [each["number"] for each in document(pipeline, "trace", "--data", "eee")["decisions"]] == [3]
+    assert first in told(pipeline, "trace", "--data", pipeline.digits().digest()).stdout
+
+
+def test_the_decision_behind_a_shadows_answer_is_the_one_that_had_it_compete(pipeline: Pipeline, version: str) -> None:
+    """Also where it has served before, and where it is the predecessor of a promoted one."""
+    store, other = pipeline.store, pipeline.variant(nudged(0.1))
+    told(pipeline, "challenge", other)
+    record(Case.after(store, store.current()), Choice("promotion", other, "a test"))
+    told(pipeline, "deploy", version)
+    told(pipeline, "challenge", other)
+    for role, by, decision, meant in (
+        ("shadow", other, 2, [2]),
+        ("champion", version, 2, [1]),
+        ("shadow", version, 3, [3]),
+        ("champion", other, 3, [3]),
+        ("shadow", other, 5, [5]),
+        ("champion", version, 5, [4]),
+    ):
+        request = f"{role}-{by}-{decision}"
+        answered(pipeline.state, request, strokes(1), [1], role=role, version=by, decision=decision)
+        (about,) = document(pipeline, "trace", request)["versions"]
+        assert [each["number"] for each in about["decisions"]] == meant, request
+
+
+def test_feedback_leads_forward_to_the_versions_that_learned_from_it(pipeline: Pipeline) -> None:
+    digest = sha256(b"feedback")
+    learned = pipeline.variant(nudged(0.1), data_version="f" * 64, dataset=f"embedded + 3 of feedback {digest[:12]}")
+    answered(pipeline.state, "r-1", strokes(1), [1], version=learned)
+    for given in (digest, digest[:8]):
+        found = document(pipeline, "trace", "--data", given)
+        assert [each["version"] for each in found["versions"]] == [learned]
+        assert found["answers"]["count"] == 1
+    assert told(pipeline, "trace", "--data", digest[:12] + "0" * 51).exit_code == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
     [
@@ -164,6 +214,18 @@ def test_only_the_newest_days_are_looked_at_unless_more_are_asked_for(pipeline: 
     answered(pipeline.state, "new", strokes(1), [1], version=version)
     assert told(pipeline, "trace", "old", "--days", "1").exit_code == 4
     assert told(pipeline, "trace", "old", "--days", "2").exit_code == 0
+    for date in ("2026-01-05", "2026-01-06"):
+        night(pipeline.state, date, {"a.png": png(strokes(1)[0])}, version=version)
+    digest = pipeline.digits().digest()
+    forward = document(pipeline, "trace", "--data", digest, "--days", "1")
+    assert (forward["nights"], forward["answers"]["count"]) == ({"2026-01-06": 1}, 1)
+    assert forward["older"] == {"nights": 1, "days": 1}
+    assert (
+        "1 older nights, 1 older days of the log (--days)"
+        in told(pipeline, "trace", "--data", digest, "--days", "1").stdout
+    )
+    assert document(pipeline, "trace", "--data", digest)["older"] == {"nights": 0, "days": 0}
+    assert "not looked at" not in told(pipeline, "trace", "--data", digest).stdout
 
 
 def test_settings_that_cannot_be_are_told(finished: Pipeline) -> None:

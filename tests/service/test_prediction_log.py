@@ -51,6 +51,7 @@ def test_a_row_says_everything_about_a_prediction(tmp_path: Path) -> None:
     )
     assert (first["label"], first["confidence"], first["probabilities"]) == ("yes", 0.75, [0.25, 0.75])
     assert (first["class_names"], first["ink"], first["image"]) == (NAMES, 7.0, bytes([7]) * 784)
+    assert (first["contrast"], first["sharpness"], first["slant"]) == (0, 0, 0)
     assert first["sha256"] == hashlib.sha256(bytes([7]) * 784).hexdigest()
 
 

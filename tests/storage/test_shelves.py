@@ -153,3 +153,23 @@ def test_a_root_that_is_a_file_is_an_error_and_no_empty_shelf(tmp_path: Path) ->
     for attempt in (lambda: shelf.list(""), lambda: shelf.put("a", b"")):
         with pytest.raises(StoreUnavailable, match="shelf"):
             attempt()
+
+
+def test_what_people_put_there_under_names_that_none_may_have_is_listed_by_itself(
+    disk_shelf: Shelf, s3_shelf: Shelf, place: Place, tmp_path: Path
+) -> None:
+    (tmp_path / "shelf" / "labels" / ".hidden").mkdir(parents=True)
+    for name in (
+        "labels/my labels (1).csv",
+        "labels/Müller.csv",
+        "labels/.DS_Store",
+        "labels/.hidden/a",
+        "labels/a.csv",
+    ):
+        (tmp_path / "shelf" / name).write_bytes(b"x")
+        place.put(name, b"x")
+    place.put("labels/folder/", b"")  # as a console makes one
+    place.put("other/my file.csv", b"")
+    for shelf in (disk_shelf, s3_shelf):
+        assert shelf.misnamed("labels/") == ["labels/Müller.csv", "labels/my labels (1).csv"]
+        assert shelf.list("labels/") == ["labels/a.csv"]
