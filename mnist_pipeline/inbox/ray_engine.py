@@ -16,6 +16,7 @@ from mnist_pipeline.storage.blobs import StoreUnreachable
 DRIVER = "mnist_pipeline.inbox.ray_driver"
 ERRORS = {"failed": EngineFailed, "unreachable": Unreachable, "store": StoreUnreachable, "away": ClusterAway}
 JOINS_S = 90.0
+A_SHARD = "a shard ends (are all processors taken? MNIST_SHARD_WAIT_S is for how long to wait)"
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,4 @@ class RayEngine:
             said.wait("it is joined", JOINS_S, "joined")
             said.wait("a node fits", self.wait_s + KNOCK_S, "fits")
             for _ in planned:
-                yield Done(**said.wait("a shard ends (are all its processors taken?)", self.stall_s, "done"))
+                yield Done(**said.wait(A_SHARD, self.stall_s, "done"))

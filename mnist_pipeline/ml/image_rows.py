@@ -3,16 +3,23 @@
 Not here: the formats (`array_files.py`, `parquet_images.py`), and what becomes of an image (`images.py`).
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_pipeline.ml.array_files import is_array, read_rows, shape_of
+from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
+
+if TYPE_CHECKING:
+    from mnist_pipeline.ml.parquet_images import ParquetImages
 
 NO_PIXELS = np.empty((0, SIDE, SIDE), np.uint8)
 
@@ -54,14 +61,63 @@ def extent_of(path: Path) -> tuple[int, int]:
     return count, prod(image)
 
 
-def read(path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
-    """Rows begin to end. Raises BadArray; of an array whose rows cannot be read there are none."""
-    if not is_parquet(path.name):
-        pixels, seen = prepare_all(read_rows(path, begin, end), preparation)
-        return Rows(np.arange(begin, end), seen, pixels, [])
-    from mnist_pipeline.ml.parquet_images import read_images
+class RowReader:
+    """Reads runs of rows, of one file after the other; those of a Parquet file cost least in their order.
 
-    parts = [_of_parquet(numbers, images, preparation) for numbers, images in read_images(path, begin, end)]
+    Not for several threads. The last Parquet file stays open until its last row was read, or until `close`.
+    """
+
+    def __init__(self) -> None:
+        self._open: ParquetImages | None = None
+        self._identity = ""
+
+    def read(self, path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
+        """Rows begin to end. Raises BadArray; of an array whose rows cannot be read there are none."""
+        if not is_parquet(path.name):
+            pixels, seen = prepare_all(read_rows(path, begin, end), preparation)
+            return Rows(np.arange(begin, end), seen, pixels, [])
+        try:
+            images = self._opened(path)
+            parts = [_of_parquet(numbers, found, preparation) for numbers, found in images.runs(begin, end)]
+        except BadArray:
+            self.close()
+            raise
+        if end == images.rows:
+            self.close()
+        return _together(parts, begin, end)
+
+    def close(self) -> None:
+        """Let go of what is open."""
+        if self._open:
+            self._open.close()
+        self._open = None
+
+    def _opened(self, path: Path) -> ParquetImages:
+        from mnist_pipeline.ml.parquet_images import ParquetImages
+
+        identity = f"{path} {identity_of(path)}"
+        if self._open is None or identity != self._identity:
+            self.close()
+            self._open, self._identity = ParquetImages(path), identity
+        return self._open
+
+
+def read(path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
+    """One run of rows. Raises BadArray."""
+    with closing(RowReader()) as reader:
+        return reader.read(path, begin, end, preparation)
+
+
+def identity_of(path: Path) -> str:
+    """What changes when a file is written or replaced; "" for one that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+
+
+def _together(parts: Sequence[Rows], begin: int, end: int) -> Rows:
     there = np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)])
     faults = [fault for part in parts for fault in part.faults]
     empty = np.setdiff1d(np.arange(begin, end), [*there, *(number for number, _ in faults)])

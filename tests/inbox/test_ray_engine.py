@@ -280,7 +280,7 @@ def test_an_array_that_breaks_off_is_quarantined_and_the_rest_goes_on(
 
     tally = predict(work, files_of(work), schema_of(NAMES), Cutting(joining(cluster).address, **LIMITS))
     assert (tally.predictions, tally.quarantined) == (11, 1)
-    assert "not a whole .npy file" in tally.reasons["b.npy"]
+    assert "it was written anew while its night was scored" in tally.reasons["b.npy"]
 
 
 def test_a_failing_actor_is_an_error_that_says_why_and_gives_its_actors_back(
