@@ -182,7 +182,8 @@ ODD = """
 
     @dg.asset
     def told(context) -> None:
-        (Path(__file__).parent / "told").write_text(str({k: v for k, v in os.environ.items() if k.startswith("MNIST")}))
+        kept = {k: v for k, v in os.environ.items() if k.startswith(("MNIST", "RAY_ADDRESS"))}
+        (Path(__file__).parent / "told").write_text(str(kept))
 
     defs = dg.Definitions(
         assets=[killed_before_it_begins, after_it, killed_each_time, never, too_large, told], executor=steps_executor()
@@ -220,6 +221,7 @@ def test_what_is_killed_or_finds_no_room_ends_and_the_rest_goes_on(
     told = (tmp_path / "told").read_text()
     assert "'MNIST_STEP_WAIT_S': '20'" in told
     assert "HEARTBEAT" not in told
+    assert f"'RAY_ADDRESS': '{ray[0].address}'" in told  # by which nights in prod go to its actors
 
 
 def test_the_doctor_finds_the_cluster(ray: tuple[RayCluster, dict[str, str]], tmp_path: Path) -> None:
