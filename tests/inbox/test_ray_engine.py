@@ -34,7 +34,7 @@ from mnist_pipeline.inbox import shards
 from mnist_pipeline.inbox.engines import Engine, LocalEngine
 from mnist_pipeline.inbox.night import predict
 from mnist_pipeline.inbox.parts import fetched_of
-from mnist_pipeline.inbox.ray_engine import RayEngine
+from mnist_pipeline.inbox.ray_engine import DRIVER, RayEngine
 from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.inbox.shards import plan
 from mnist_pipeline.inbox.tables import Tally
@@ -232,8 +232,22 @@ def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(
     assert killed
 
 
-def test_actors_that_hang_are_an_error_in_time_and_are_given_back(
+def test_a_driver_that_is_killed_is_an_error_that_gives_its_actors_back_and_the_next_run_goes_on(
     night: Work, expected: str, cluster: RayCluster, joining: Callable
+) -> None:
+    def kill() -> None:
+        (driver,) = children_of(os.getpid(), DRIVER.encode())
+        os.kill(driver, signal.SIGKILL)
+
+    engine = RayEngine(joining(cluster).address, 2, **LIMITS)
+    with pytest.raises(EngineFailed, match="the driver on the Ray cluster ended before a shard ends"):
+        scored(night, Killing(engine, kill), "killed-driver")
+    wait("the actors are given back", lambda: not actors_of(cluster), 30)
+    finished_here(night, "killed-driver", expected)
+
+
+def test_actors_that_hang_are_an_error_in_time_and_are_given_back(
+    night: Work, cluster: RayCluster, joining: Callable
 ) -> None:
     stopped: list[int] = []
 
@@ -247,7 +261,6 @@ def test_actors_that_hang_are_an_error_in_time_and_are_given_back(
         scored(night, Killing(engine, stop), "hanging-actors")
     assert stopped
     wait("the actors are given back", lambda: not actors_of(cluster), 30)
-    finished_here(night, "hanging-actors", expected)
 
 
 def test_a_node_that_is_lost_costs_no_row_and_doubles_none(night: Work, expected: str, joining: Callable) -> None:
