@@ -44,6 +44,7 @@ class ParquetImages:
                 self.rows = self._starts[-1]
                 kind = self._file.schema_arrow.field(self._column).type
                 self.size = max(1, *(_bytes_of_one(self._column, kind, group) for group in groups if group.num_rows))
+                self._entry = max(_bytes_of_dictionary(self._column, group) for group in groups)
             except BaseException:
                 self.close()
                 raise
@@ -88,7 +89,7 @@ class ParquetImages:
 
     def _go_to(self, group: int) -> None:
         groups = list(range(group, len(self._starts) - 1))
-        at_once = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // self.size))
+        at_once = max(1, min(ROWS_AT_ONCE, BYTES_AT_ONCE // max(self.size, self._entry)))
         self._more = self._file.iter_batches(at_once, groups, [self._column], use_threads=False)
         self._batch, self._first = pa.nulls(0), self._starts[group]
 
@@ -161,13 +162,23 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _bytes_of_one(column: str, kind: pa.DataType, group: pq.RowGroupMetaData) -> int:
     """Of the images in a row group, unpacked: pixels have one each, however few bytes they are kept in."""
-    chunks = [group.column(at) for at in range(group.num_columns)]
-    own = [each for each in chunks if each.path_in_schema == column or each.path_in_schema.startswith(f"{column}.")]
+    own = _chunks(column, group)
     if any(each.num_values < group.num_rows for each in own):
         raise BadArray(f"it states {group.num_rows:,} rows of images and has fewer: write it again")
     pixels = own[0].num_values * kind.byte_width if pt.is_fixed_size_binary(kind) else 0
     pixels = pixels or (0 if _is_binary(kind) or pt.is_struct(kind) else own[0].num_values)
     return math.ceil(max(pixels, sum(each.total_uncompressed_size for each in own)) / group.num_rows)
+
+
+def _bytes_of_dictionary(column: str, group: pq.RowGroupMetaData) -> int:
+    """As large may an image be that stands there once, and in many rows."""
+    starts = [(each.dictionary_page_offset, each.data_page_offset) for each in _chunks(column, group)]
+    return max(ends - begins if begins else 0 for begins, ends in starts)
+
+
+def _chunks(column: str, group: pq.RowGroupMetaData) -> list[pq.ColumnChunkMetaData]:
+    chunks = [group.column(at) for at in range(group.num_columns)]
+    return [each for each in chunks if each.path_in_schema == column or each.path_in_schema.startswith(f"{column}.")]
 
 
 def _images(column: pa.Array) -> list[bytes] | np.ndarray:

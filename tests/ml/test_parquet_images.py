@@ -148,6 +148,18 @@ def test_large_images_are_few_in_memory_at_once(tmp_path: Path, monkeypatch: pyt
     images.close()
 
 
+def test_an_image_that_stands_in_many_rows_is_in_memory_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.random.default_rng(0).bytes(100_000)
+    pq.write_table(pa.table({"image": [image] * 300}), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 110_000  # where pixels would be 30 MB
+    monkeypatch.setattr(parquet_images, "BYTES_AT_ONCE", 400_000)
+    images = ParquetImages(tmp_path / "a.parquet")
+    assert max(len(numbers) for numbers, _ in images.runs(0, 300)) == 3
+    images.close()
+
+
 @pytest.mark.parametrize("kind", [pa.list_(pa.uint8()), pa.binary(10_000)])
 def test_blank_pixels_that_take_no_room_on_disk_take_theirs_in_memory(tmp_path: Path, kind: pa.DataType) -> None:
     blank = b"\0" * 10_000 if pa.types.is_fixed_size_binary(kind) else [0] * 10_000
