@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
+from mnist_pipeline.ml.array_files import ArrayRows, BadArray, is_array, shape_of
 from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.ml.images import UnreadableImage, prepare_all, read_image
 
@@ -62,29 +62,31 @@ def extent_of(path: Path) -> tuple[int, int]:
 
 
 class RowReader:
-    """Reads runs of rows, of one file after the other; those of a Parquet file cost least in their order.
+    """Reads runs of rows, of one file after the other; those of Parquet and gzipped files cost least in their order.
 
-    Not for several threads. The last Parquet file stays open until its last row was read, or until `close`.
+    Not for several threads. A file stays open until its last row was read, or until `close`.
     """
 
     def __init__(self) -> None:
-        self._open: ParquetImages | None = None
+        self._open: ArrayRows | ParquetImages | None = None
         self._identity = ""
 
     def read(self, path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
         """Rows begin to end. Raises BadArray; of an array whose rows cannot be read there are none."""
-        if not is_parquet(path.name):
-            pixels, seen = prepare_all(read_rows(path, begin, end), preparation)
-            return Rows(np.arange(begin, end), seen, pixels, [])
         try:
             images = self._opened(path)
-            parts = [_of_parquet(numbers, found, preparation) for numbers, found in images.runs(begin, end)]
+            if isinstance(images, ArrayRows):
+                pixels, seen = prepare_all(images.read(begin, end), preparation)
+                found = Rows(np.arange(begin, end), seen, pixels, [])
+            else:
+                parts = [_of_parquet(numbers, run, preparation) for numbers, run in images.runs(begin, end)]
+                found = _together(parts, begin, end)
         except BadArray:
             self.close()
             raise
         if end == images.rows:
             self.close()
-        return _together(parts, begin, end)
+        return found
 
     def close(self) -> None:
         """Let go of what is open."""
@@ -92,13 +94,11 @@ class RowReader:
             self._open.close()
         self._open = None
 
-    def _opened(self, path: Path) -> ParquetImages:
-        from mnist_pipeline.ml.parquet_images import ParquetImages
-
+    def _opened(self, path: Path) -> ArrayRows | ParquetImages:
         identity = f"{path} {identity_of(path)}"
         if self._open is None or identity != self._identity:
             self.close()
-            self._open, self._identity = ParquetImages(path), identity
+            self._open, self._identity = _open(path), identity
         return self._open
 
 
@@ -106,6 +106,14 @@ def read(path: Path, begin: int, end: int, preparation: Preparation) -> Rows:
     """One run of rows. Raises BadArray."""
     with closing(RowReader()) as reader:
         return reader.read(path, begin, end, preparation)
+
+
+def _open(path: Path) -> ArrayRows | ParquetImages:
+    if not is_parquet(path.name):
+        return ArrayRows(path)
+    from mnist_pipeline.ml.parquet_images import ParquetImages
+
+    return ParquetImages(path)
 
 
 def identity_of(path: Path) -> str:
