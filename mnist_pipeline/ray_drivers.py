@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 PROJECT = Path(__file__).resolve().parents[1]  # from where the package is found, installed or not
 KNOCK_S, ENDS_S = 5.0, 20.0
+JOINS_S = 60.0  # Ray itself tries for ever where something else than Ray listens; a cluster answers after five
 HEAD_PORT = 6379
 TAIL = 3_000  # characters of what the driver said, for an error
 
@@ -69,6 +70,17 @@ class Driver:
             self.child.stdin.write(json.dumps(order) + "\n")
             self.child.stdin.flush()
 
+    def wait_until_joined(self, address: str) -> None:
+        """Raises ClusterAway where it has not joined in time, else one of `errors`. address: for people."""
+        try:
+            line = self.lines.get(timeout=JOINS_S)
+        except queue.Empty:
+            raise ClusterAway(
+                f"something listens at {address}, and no Ray cluster has answered there for {JOINS_S:.0f} s: correct "
+                f"RAY_ADDRESS (the head's port, not its dashboard's), or see whether the head is well.{self._tail()}"
+            ) from None
+        self._told("it is joined", line, "joined")
+
     def wait(self, what: str, seconds: float | None, key: str) -> Any:
         """What it says next under this key. Raises one of `errors` when it fails, ends, or says nothing in time."""
         try:
@@ -76,6 +88,9 @@ class Driver:
         except queue.Empty:
             said = f"the Ray cluster was given up: {seconds:.0f} s, and still waiting until {what}.{self._tail()}"
             raise self.errors["failed"](said) from None
+        return self._told(what, line, key)
+
+    def _told(self, what: str, line: str, key: str) -> Any:
         if not line:
             raise self.errors["failed"](f"the driver on the Ray cluster ended before {what}.{self._tail()}")
         told = json.loads(line)

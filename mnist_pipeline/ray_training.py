@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 DRIVER = "mnist_pipeline.ray_training_driver"
 DIVERGED = "diverged"
-JOINS_S = 120.0
 ANSWERS_S = 60.0  # that a cluster may take to say what it has
 
 
@@ -101,7 +100,7 @@ class RayTrainer:
         """Until the last checkpoint is there."""
         with driver(DRIVER, ERRORS) as said:
             said.order(asdict(order))
-            said.wait("it is joined", JOINS_S, "joined")
+            said.wait_until_joined(self.address)
             said.wait("a node fits", self.wait_s + ANSWERS_S, "fits")
             said.wait("the model is trained", None, "trained")
 

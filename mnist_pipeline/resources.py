@@ -248,20 +248,21 @@ class Scoring(dg.ConfigurableResource):
     """Who scores the shards of a night. address: of the head of a Ray cluster, host:port; empty for this machine.
 
     workers: processes or actors, 0 for what the engine finds best; cpus: that each actor asks for; wait_s: seconds to
-    wait for a cluster and for processors that fit.
+    wait for a cluster and for processors that fit; shard_s: seconds without the end of a shard that give a cluster up.
     """
 
     address: str
     workers: int
     cpus: float
     wait_s: float
+    shard_s: float
 
     def open(self) -> "Engine":
         """The engine; nothing is started or joined yet."""
         if self.address:
             from mnist_pipeline.inbox.ray_engine import RayEngine
 
-            return RayEngine(self.address, self.workers, self.cpus, self.wait_s)
+            return RayEngine(self.address, self.workers, self.cpus, self.wait_s, self.shard_s)
         from mnist_pipeline.inbox.engines import LocalEngine
 
         return LocalEngine(self.workers or 1)
@@ -427,6 +428,7 @@ def _resources(
             workers=whole(env, "MNIST_WORKERS", 0, "processes", high=10_000),
             cpus=number(env, "MNIST_WORKER_CPUS", 1.0, "processors", low=0.1),
             wait_s=number(env, "MNIST_RAY_WAIT_S", 120.0, "seconds", low=1.0),
+            shard_s=number(env, "MNIST_SHARD_WAIT_S", 1_800.0, "seconds", low=1.0),
         ),
         "tables": Tables(location=at("datasets"), endpoint=endpoint, named=_named_tables(env)),
         "tracking": Tracking(

@@ -24,6 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO_NODES = ({"num_cpus": 1}, {"num_cpus": 1})
+NOTICED_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+"""For a cluster that loses a node: Ray looks for it every second, and not for half a minute."""
 STARTS_S, ENDS_S, TURN_S = 60, 20, 1_200
 _depth = 0  # clusters of this process
 

@@ -184,7 +184,10 @@ def test_nights_are_scored_where_the_environment_says(tmp_path: Path) -> None:
     assert prod_resources({**PROD, **state, **head})["engine"].open() == RayEngine("ray-head:6379", 0, 1.0, 120.0)
     assert prod_resources({**PROD, **state, **head, "MNIST_ENGINE": "local"})["engine"].open() == LocalEngine(1)
     chosen = {"MNIST_ENGINE": "ray", "MNIST_WORKERS": "8", "MNIST_WORKER_CPUS": "2", "MNIST_RAY_WAIT_S": "600"}
-    assert dev_resources({**state, **head, **chosen})["engine"].open() == RayEngine("ray-head:6379", 8, 2.0, 600.0)
+    chosen |= {"MNIST_SHARD_WAIT_S": "90"}
+    assert dev_resources({**state, **head, **chosen})["engine"].open() == RayEngine(
+        "ray-head:6379", 8, 2.0, 600.0, 90.0
+    )
 
 
 @pytest.mark.parametrize("address", ["", "auto", "local", "ray://ray-head:10001", "http://ray-head:8265", "ray-head"])

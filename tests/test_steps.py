@@ -21,7 +21,7 @@ import pytest
 from pipelines import ROOT, TINY, UP_TO_DEPLOYMENT, Pipeline, at_home, call, instance_of
 from postgres_server import postgres
 from processes import Process, running, wait
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import NOTICED_SOON, RayCluster, ray_cluster
 
 pytestmark = pytest.mark.slow
 NODES = ({"num_cpus": 1, "include_dashboard": True}, {"num_cpus": 1})
@@ -33,7 +33,8 @@ CHAIN = ("digit_classifier", "model_evaluation", "production_digit_classifier")
 @pytest.fixture(scope="module")
 def ray() -> Iterator[tuple[RayCluster, dict[str, str]]]:
     """A cluster whose nodes know the password of Postgres, and what a run needs whose steps go there."""
-    with postgres() as server, ray_cluster(NODES, DAGSTER_POSTGRES_URL=server.url, OMP_NUM_THREADS="1") as cluster:
+    own = {"OMP_NUM_THREADS": "1", **NOTICED_SOON}
+    with postgres() as server, ray_cluster(NODES, DAGSTER_POSTGRES_URL=server.url, **own) as cluster:
         home = {"DAGSTER_HOME": str(ROOT / "instances" / "postgres"), "DAGSTER_POSTGRES_URL": server.url}
         yield cluster, {**cluster.env, **HERE, **home, "MNIST_STEPS_ON": "ray"}
 
@@ -181,7 +182,8 @@ ODD = """
 
     @dg.asset
     def told(context) -> None:
-        (Path(__file__).parent / "told").write_text(str({k: v for k, v in os.environ.items() if k.startswith("MNIST")}))
+        kept = {k: v for k, v in os.environ.items() if k.startswith(("MNIST", "RAY_ADDRESS"))}
+        (Path(__file__).parent / "told").write_text(str(kept))
 
     defs = dg.Definitions(
         assets=[killed_before_it_begins, after_it, killed_each_time, never, too_large, told], executor=steps_executor()
@@ -219,6 +221,7 @@ def test_what_is_killed_or_finds_no_room_ends_and_the_rest_goes_on(
     told = (tmp_path / "told").read_text()
     assert "'MNIST_STEP_WAIT_S': '20'" in told
     assert "HEARTBEAT" not in told
+    assert f"'RAY_ADDRESS': '{ray[0].address}'" in told  # by which nights in prod go to its actors
 
 
 def test_the_doctor_finds_the_cluster(ray: tuple[RayCluster, dict[str, str]], tmp_path: Path) -> None:
@@ -262,6 +265,81 @@ def test_a_run_whose_cluster_is_away_fails_and_says_so(tmp_path: Path) -> None:
     assert ran.returncode != 0
     assert "no Ray cluster takes jobs at 127.0.0.1:9" in ran.stdout + ran.stderr
     assert "MNIST_STEPS_ON=processes" in ran.stdout + ran.stderr
+
+
+TWO = """
+    import os, time
+    from pathlib import Path
+
+    import dagster as dg
+
+    from mnist_pipeline.executor import steps_executor
+
+    HERE = Path(__file__).parent
+
+    def work(context) -> None:
+        name = f"{context.asset_key.to_user_string()} {context.retry_number}"
+        (HERE / name).write_text(str(os.getpid()))
+        end = time.monotonic() + 120
+        while not (HERE / f"go {name}").exists() and time.monotonic() < end:
+            time.sleep(0.1)
+
+    @dg.asset
+    def one(context) -> None:
+        work(context)
+
+    @dg.asset
+    def two(context) -> None:
+        work(context)
+
+    defs = dg.Definitions(assets=[one, two], executor=steps_executor())
+"""
+
+
+def test_a_step_that_loses_its_node_is_done_by_another(ray: tuple[RayCluster, dict[str, str]], tmp_path: Path) -> None:
+    """Each node has room for one of both; the second is killed. Its step works on, and ends beside its second attempt.
+
+    Later tests find one node, which is enough for them.
+    """
+    env = {**ray[1], "MNIST_PIPELINE_STATE": str(tmp_path / "state")}
+    (tmp_path / "two.py").write_text(textwrap.dedent(TWO))
+    command = materialize("-f", str(tmp_path / "two.py"), assets=("one", "two"))
+    run = Process("run", [sys.executable, *command], env, tmp_path / "run.log")
+    with running(run, lambda: True):
+        wait("both at work", lambda: (tmp_path / "one 0").exists() and (tmp_path / "two 0").exists(), 120)
+        at_work = {name: int((tmp_path / f"{name} 0").read_text()) for name in ("one", "two")}
+        (lost,) = [name for name, pid in at_work.items() if ray[0].raylets[1] in ancestors(pid)]
+        os.kill(ray[0].raylets[1], signal.SIGKILL)
+        (other,) = at_work.keys() - {lost}
+        (tmp_path / f"go {other} 0").touch()
+        wait("the second attempt", lambda: (tmp_path / f"{lost} 1").exists(), 90)
+        (tmp_path / f"go {lost} 0").touch()
+        wait("the end of the first", lambda: not is_at_work(at_work[lost]), 30)
+        (tmp_path / f"go {lost} 1").touch()
+        assert run.child
+        assert run.child.wait(60) == 0, run.tail()
+    with instance_of(env) as instance:
+        run_id = instance.get_runs(limit=1)[0].run_id
+        assert said(instance, run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == [lost]
+        assert set(said(instance, run_id, dg.DagsterEventType.STEP_SUCCESS)) == {"one", "two"}
+        assert instance.get_runs(limit=1)[0].status == dg.DagsterRunStatus.SUCCESS
+
+
+def is_at_work(pid: int) -> bool:
+    """Not ended; one that has, and that nobody has waited for, is none any more."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def ancestors(pid: int) -> list[int]:
+    """Process ids, the parent's first."""
+    found = []
+    while pid > 1:
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        found.append(pid)
+    return found
 
 
 # --- in processes of their own ---

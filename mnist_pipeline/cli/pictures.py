@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,7 +11,7 @@ import numpy as np
 from mnist_pipeline.inbox.mailbox import LARGEST_FILE
 from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.digits import Preparation
-from mnist_pipeline.ml.image_rows import extent_of, holds_many, read
+from mnist_pipeline.ml.image_rows import RowReader, extent_of, holds_many
 from mnist_pipeline.ml.images import UnreadableImage, read_image
 
 STDIN = "-"
@@ -45,8 +46,9 @@ def _rows_of(path: Path, preparation: Preparation) -> Iterator[tuple[int, np.nda
     """Read in parts of 64 MiB."""
     count, size = extent_of(path)
     step = max(1, BYTES_AT_ONCE // size)
-    for begin in range(0, count, step):
-        found = read(path, begin, min(begin + step, count), preparation)
-        if found.faults:
-            raise BadArray("; ".join(f"row {number}: {reason}" for number, reason in found.faults[:5]))
-        yield from found.images()
+    with closing(RowReader()) as reader:
+        for begin in range(0, count, step):
+            found = reader.read(path, begin, min(begin + step, count), preparation)
+            if found.faults:
+                raise BadArray("; ".join(f"row {number}: {reason}" for number, reason in found.faults[:5]))
+            yield from found.images()

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,9 +45,9 @@ class LocalEngine:
         if self.workers > 1:
             yield from _pooled(work, shards, self.workers)
             return
-        worker = Worker.open(work, fetched=fetched)
-        for index, shard in shards:
-            yield worker.part(index, shard)
+        with closing(Worker.open(work, fetched=fetched)) as worker:
+            for index, shard in shards:
+                yield worker.part(index, shard)
 
 
 def _pooled(work: Work, shards: Iterable[tuple[int, Shard]], workers: int) -> Iterator[Done]:

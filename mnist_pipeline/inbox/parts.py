@@ -9,6 +9,7 @@ Not here: which worker makes which (`engines.py`), and how parts become the nigh
 import json
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ from mnist_pipeline.inbox.scoring import REPEATED, Scored, Scorer, as_text, scor
 from mnist_pipeline.inbox.shards import Fetched, Shard, sha256_if_readable
 from mnist_pipeline.inbox.work import Done, EngineFailed, Work, made_with
 from mnist_pipeline.ml.array_files import BadArray
+from mnist_pipeline.ml.image_rows import RowReader, identity_of
 from mnist_pipeline.storage.locations import place_at, shelf_at
 from mnist_pipeline.storage.sealed import seal, sha256, unseal
 from mnist_pipeline.storage.shelves import Missing, Shelf
@@ -64,6 +66,7 @@ class Worker:
     def __init__(self, work: Work, scorer: Scorer, fetched: Fetched) -> None:
         self._work, self._scorer, self._fetched = work, scorer, fetched
         self._shelf = shelf_at(work.predictions, work.endpoint)
+        self._reader, self._known = RowReader(), ""
 
     @classmethod
     def open(cls, work: Work, threads: int = 0, fetched: Fetched | None = None) -> "Worker":
@@ -80,9 +83,34 @@ class Worker:
             opened = self._fetched.files(shard.files)
             name = self._name(shard, opened)
             found = card_digest(self._shelf, name)
-            return Done(index, name, found or self._write(name, score(opened, shard, self._scorer)), new=not found)
+            return Done(index, name, found or self._write(name, self._scored(opened, shard)), new=not found)
         except BadArray as error:
             return Done(index, fault=str(error))
+
+    def close(self) -> None:
+        """Let go of the file that was read last."""
+        self._reader.close()
+
+    def _scored(self, opened: Opened, shard: Shard) -> Scored:
+        if not shard.has_rows:
+            return score(opened, shard, self._scorer)
+        path = opened.folder / opened.files[0]
+        self._check(path, shard)
+        scored = score(opened, shard, self._scorer, self._reader.read)
+        self._check(path, shard)
+        return scored
+
+    def _check(self, path: Path, shard: Shard) -> None:
+        """Raises BadArray for a file that is not the one that was planned, as its rows bear that one's sha256.
+
+        Another identity may be a copy, as from a bucket: that is read through, once.
+        """
+        identity = identity_of(path)
+        if identity in (shard.identity, self._known):
+            return
+        if sha256_if_readable(path) != shard.sha256:
+            raise BadArray("it was written anew while its night was scored: drop it again, whole")
+        self._known = identity
 
     def _name(self, shard: Shard, opened: Opened) -> str:
         sums = [shard.sha256] if shard.has_rows else [sha256_if_readable(opened.folder / file) for file in opened.files]

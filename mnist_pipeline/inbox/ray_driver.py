@@ -37,6 +37,8 @@ class ShardScorer:
 
     def __del__(self) -> None:
         """Ray Data calls it when the actor is not needed any longer: the files that it has fetched go."""
+        if self._worker:
+            self._worker.close()
         self._fetched.close()
 
     def _told(self, index: int, plain: dict[str, Any]) -> dict[str, Any]:

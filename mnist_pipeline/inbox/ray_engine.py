@@ -15,7 +15,7 @@ from mnist_pipeline.storage.blobs import StoreUnreachable
 
 DRIVER = "mnist_pipeline.inbox.ray_driver"
 ERRORS = {"failed": EngineFailed, "unreachable": Unreachable, "store": StoreUnreachable, "away": ClusterAway}
-JOINS_S = 90.0
+A_SHARD = "a shard ends (are all processors taken? MNIST_SHARD_WAIT_S is for how long to wait)"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class RayEngine:
         find(self.address, "score the night on this machine with MNIST_ENGINE=local")
         with probed(work) as work, tempfile.TemporaryFile() as log, driver(DRIVER, ERRORS, log) as said:
             said.order({"engine": asdict(self), "work": asdict(work), "shards": planned})
-            said.wait("it is joined", JOINS_S, "joined")
+            said.wait_until_joined(self.address)
             said.wait("a node fits", self.wait_s + KNOCK_S, "fits")
             for _ in planned:
-                yield Done(**said.wait("a shard ends (are all its processors taken?)", self.stall_s, "done"))
+                yield Done(**said.wait(A_SHARD, self.stall_s, "done"))

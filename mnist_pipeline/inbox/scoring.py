@@ -5,8 +5,9 @@ Not here: how a night is cut into shards (`shards.py`), and where the rows go (`
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,13 @@ import pyarrow as pa
 from mnist_pipeline.inbox.mailbox import Opened, read_image_file
 from mnist_pipeline.inbox.shards import Shard, sha256_if_readable
 from mnist_pipeline.ml.digits import SIDE, Preparation
-from mnist_pipeline.ml.image_rows import read
+from mnist_pipeline.ml.image_rows import Rows, read
 from mnist_pipeline.ml.images import UnreadableImage, read_image
 from mnist_pipeline.ml.pixels import PIXELS, pixel_statistics
 from mnist_pipeline.ml.predictor import Predictor
 
 NOTHING = np.empty((SIDE, SIDE), np.uint8)
+Read = Callable[[Path, int, int, Preparation], Rows]
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,13 @@ REPEATED = ["file", "sha256", "label", "prediction_set.list.element", "model_ver
 QUARANTINE = pa.schema([("file", pa.string()), ("sha256", pa.string()), ("reason", pa.string())])
 
 
-def score(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
+def score(opened: Opened, shard: Shard, scorer: Scorer, read: Read = read) -> Scored:
     """One shard, from files to rows: the unit that an engine spreads over processes and machines.
 
-    opened: its files here, under the names that they have here. Raises BadArray for a file with rows that was whole
-    when the night was planned, and is no longer, or whose rows are damaged.
+    opened: its files here, under the names that they have here. read: by what files with rows are read. Raises BadArray
+    for such a file that was whole when the night was planned, and is no longer, or whose rows are damaged.
     """
-    scored = (_score_rows if shard.has_rows else _score_images)(opened, shard, scorer)
+    scored = _score_rows(opened, shard, scorer, read) if shard.has_rows else _score_images(opened, scorer)
     return Scored(*(_renamed(each, opened.names) for each in (scored.predictions, scored.quarantine)))
 
 
@@ -100,7 +102,7 @@ def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
     return table.set_column(table.schema.get_field_index("file"), "file", pa.array(files, pa.string()))
 
 
-def _score_images(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
+def _score_images(opened: Opened, scorer: Scorer) -> Scored:
     names, sums, images, faults = [], [], [], []
     for name in opened.files:
         path, digest = opened.folder / name, ""
@@ -120,7 +122,7 @@ def _score_images(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
     return Scored(_rows(place, pixels, seen, scorer), refused(faults))
 
 
-def _score_rows(opened: Opened, shard: Shard, scorer: Scorer) -> Scored:
+def _score_rows(opened: Opened, shard: Shard, scorer: Scorer, read: Read) -> Scored:
     (name,) = opened.files
     found = read(opened.folder / name, shard.begin, shard.end, scorer.preparation)
     names, sums = (pa.repeat(pa.scalar(each, pa.string()), len(found.seen)) for each in (as_text(name), shard.sha256))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mnist_pipeline.inbox.mailbox import Mailbox, Opened
 from mnist_pipeline.ml.array_files import BadArray
-from mnist_pipeline.ml.image_rows import extent_of, holds_many
+from mnist_pipeline.ml.image_rows import extent_of, holds_many, identity_of
 
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
 
@@ -21,7 +21,8 @@ class Shard:
     """A bounded part of a night: up to 1,000 image files, or up to 10,000 rows and 64 MiB of an array or Parquet file.
 
     files: names that the night has them under. sha256: of a file with rows, which is read once for it and not once a
-    shard. fault: why such a file cannot be read; it is one shard then, so that none of its rows is taken for good.
+    shard; identity: by which such a file shows that it was not written since. fault: why it cannot be read; it is one
+    shard then, so that none of its rows is taken for good.
     """
 
     files: tuple[str, ...]
@@ -29,6 +30,7 @@ class Shard:
     end: int = 0
     sha256: str = ""
     fault: str = ""
+    identity: str = ""
 
     @property
     def has_rows(self) -> bool:
@@ -72,7 +74,7 @@ def plan(files: Sequence[str], fetched: Fetched) -> Iterator[Shard]:
 
 def _plan_rows(name: str, path: Path) -> Iterator[Shard]:
     """At least one shard, so that a file which cannot be read still comes to somebody's notice."""
-    digest = sha256_if_readable(path)
+    identity, digest = identity_of(path), sha256_if_readable(path)
     try:
         count, size = extent_of(path)
     except BadArray as error:
@@ -80,7 +82,7 @@ def _plan_rows(name: str, path: Path) -> Iterator[Shard]:
         return
     rows = min(ROWS_A_SHARD, max(1, BYTES_A_SHARD // size))
     for begin in range(0, count, rows):
-        yield Shard((name,), begin, min(begin + rows, count), digest)
+        yield Shard((name,), begin, min(begin + rows, count), digest, identity=identity)
 
 
 def sha256_if_readable(path: Path) -> str:

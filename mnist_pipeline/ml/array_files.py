@@ -40,21 +40,36 @@ def shape_of(path: Path) -> Shape:
     return shape
 
 
-def read_rows(path: Path, begin: int, end: int) -> np.ndarray:
-    """uint8 [end - begin, height, width]; the rest of the file stays on disk. Raises BadArray."""
-    if path.suffix == ".npy":
-        return np.array(_npy(path)[begin:end])
-    shape, at = _idx_shape(path)
-    size = prod(shape[1:])
-    try:
-        with _opened(path) as file:
-            file.seek(at + begin * size)
-            data = file.read((end - begin) * size)
-    except (EOFError, OSError, zlib.error) as error:
-        raise BadArray(f"it cannot be unpacked ({error}): drop it again") from error
-    if len(data) != (end - begin) * size:
-        raise BadArray(f"it states {shape[0]:,} images but ends before image {end:,}: drop it again, whole")
-    return np.frombuffer(data, np.uint8).reshape(end - begin, *shape[1:])
+class ArrayRows:
+    """The rows of one array, a run after the other. Raises BadArray. rows: how many the file states.
+
+    A gzipped file stays open where the last run ended: for an earlier place all before it has to be unpacked.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._file = path, cast(BinaryIO | None, None)
+        self._shape, self._at = (_npy(path).shape, 0) if path.suffix == ".npy" else _idx_shape(path)
+        self.rows = int(self._shape[0])
+
+    def read(self, begin: int, end: int) -> np.ndarray:
+        """uint8 [end - begin, height, width]; the rest of the file stays on disk."""
+        if self._path.suffix == ".npy":
+            return np.array(_npy(self._path)[begin:end])
+        size = prod(self._shape[1:])
+        try:
+            self._file = self._file or _opened(self._path)
+            self._file.seek(self._at + begin * size)
+            data = self._file.read((end - begin) * size)
+        except (EOFError, OSError, zlib.error) as error:
+            raise BadArray(f"it cannot be unpacked ({error}): drop it again") from error
+        if len(data) != (end - begin) * size:
+            raise BadArray(f"it states {self.rows:,} images but ends before image {end:,}: drop it again, whole")
+        return np.frombuffer(data, np.uint8).reshape(end - begin, *self._shape[1:])
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file:
+            self._file.close()
 
 
 def _npy(path: Path) -> np.ndarray:

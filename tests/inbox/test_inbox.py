@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -191,6 +192,28 @@ def test_names_of_unfinished_and_hidden_files_wait(inbox: Inbox, name: str) -> N
     assert path.exists()
     finished = path.rename(inbox.folder / "finished.png")
     assert inbox.claim("2026-01-06", over=True) == [finished.name]
+
+
+def test_a_file_that_is_claimed_takes_the_memory_of_its_name(inbox: Inbox) -> None:
+    names = [f"{number:06}.png" for number in range(2_000)]
+    for name in names:
+        (inbox.folder / name).touch()
+        os.utime(inbox.folder / name, (1.6e9, 1.6e9))
+    tracemalloc.start()
+    try:
+        assert inbox.claim(NIGHT, over=True) == names
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 250 * len(names)
+
+
+def test_names_are_in_the_order_of_paths(inbox: Inbox) -> None:
+    names = ["a/b.png", "a/c/d.png", "a-b.png", "a.png", "a b/c.png", "b.png"]
+    for name in names:
+        drop(inbox, name, b"")
+    claimed = inbox.claim(NIGHT, over=True)
+    assert claimed == [str(path) for path in sorted(map(Path, names))]
 
 
 def test_sub_folders_are_kept(inbox: Inbox) -> None:

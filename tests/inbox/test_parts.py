@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from digit_files import png, strokes
+from digit_files import parquet, png, strokes
 from night_work import claimed, stored_model
 from pipelines import flip_a_bit
 
@@ -160,28 +163,73 @@ def test_parts_that_vanish_again_and_again_are_an_error(work: Work) -> None:
 
 
 @dataclass
-class Cutting:
-    """An engine before which somebody cuts a file that was planned whole."""
+class Writing:
+    """An engine beside which somebody writes to a file that was planned whole, when one part of it is made."""
 
-    name: str
+    write: Callable[[Path], None]
+    name: str = "many.npy"
 
     def run(self, work: Work, planned: Iterable[tuple[int, Shard]], fetched: Fetched) -> Iterator[Done]:
-        for index, shard in planned:
-            if index == 4:
-                path = Path(work.inbox) / ".claimed" / NIGHT / self.name
-                path.write_bytes(path.read_bytes()[:-10])
-            yield from LocalEngine().run(work, [(index, shard)], fetched)
+        def written() -> Iterator[tuple[int, Shard]]:
+            for index, shard in planned:
+                if shard.files == (self.name,) and shard.begin == 4:
+                    self.write(Path(work.inbox) / ".claimed" / NIGHT / self.name)
+                yield index, shard
+
+        yield from LocalEngine().run(work, written(), fetched)
 
 
-def test_an_array_that_breaks_off_is_quarantined_by_name_once_and_the_rest_goes_on(work: Work) -> None:
-    tally = done(work, Cutting("many.npy"))
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def replace_rows(path: Path) -> None:
+    """By as many others in the same number of bytes, in the file itself; its date stays, but for an instant."""
+    status = path.stat()
+    path.write_bytes(path.read_bytes()[:128] + strokes(11, seed=7).tobytes())
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+def replace_file(path: Path) -> None:
+    """By another one under its name."""
+    np.save(path.with_name("other.npy"), strokes(11, seed=7))
+    path.with_name("other.npy").replace(path)
+
+
+@pytest.mark.parametrize("write", [cut, replace_rows, replace_file])
+def test_a_file_that_is_written_meanwhile_is_quarantined_by_name_once_and_the_rest_goes_on(
+    work: Work, write: Callable[[Path], None]
+) -> None:
+    tally = done(work, Writing(write))
     out = Path(work.predictions)
     answered = pq.read_table(out / f"{NIGHT}.parquet")["file"].to_pylist()
     refused = pq.read_table(out / "quarantine" / f"{NIGHT}.parquet").to_pylist()
     assert answered == ["0.png", "1.png", "2.png"]
     assert [row["file"] for row in refused] == ["2b.png", "many.npy"]
-    assert "not a whole .npy file" in refused[1]["reason"]
+    assert "it was written anew while its night was scored" in refused[1]["reason"]
     assert (tally.predictions, tally.quarantined) == (3, 2)
+
+
+def test_a_table_of_images_that_is_replaced_meanwhile_is_quarantined_too(work: Work) -> None:
+    claimed(Path(work.inbox), NIGHT, {"table.parquet": parquet(image=pa.array([png(each) for each in strokes(11)]))})
+
+    def replace_table(path: Path) -> None:
+        path.with_name("new").write_bytes(parquet(image=pa.array([png(each) for each in strokes(11, seed=7)])))
+        path.with_name("new").replace(path)
+
+    tally = done(work, Writing(replace_table, "table.parquet"))
+    assert (tally.predictions, tally.quarantined) == (14, 2)
+    assert "it was written anew" in tally.reasons["table.parquet"]
+
+
+def test_a_file_that_is_only_touched_or_copied_is_the_same(work: Work, tmp_path: Path) -> None:
+    whole = done(replace(work, predictions=str(tmp_path / "whole")))
+
+    def copy(path: Path) -> None:
+        path.with_name("copy").write_bytes(path.read_bytes())
+        path.with_name("copy").replace(path)
+
+    assert done(work, Writing(copy)).manifest == whole.manifest
 
 
 def test_a_night_that_is_interrupted_leaves_its_tables_as_they_were(work: Work) -> None:

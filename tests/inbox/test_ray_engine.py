@@ -26,14 +26,15 @@ from digit_files import png, strokes
 from night_work import claimed, stored_model
 from pipelines import ROOT, Pipeline, at_home, call
 from processes import free_port, wait
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import NOTICED_SOON, RayCluster, ray_cluster
 from s3_server import CREDENTIALS
 
+from mnist_pipeline import ray_drivers
 from mnist_pipeline.inbox import shards
 from mnist_pipeline.inbox.engines import Engine, LocalEngine
 from mnist_pipeline.inbox.night import predict
 from mnist_pipeline.inbox.parts import fetched_of
-from mnist_pipeline.inbox.ray_engine import RayEngine
+from mnist_pipeline.inbox.ray_engine import DRIVER, RayEngine
 from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.inbox.shards import plan
 from mnist_pipeline.inbox.tables import Tally
@@ -137,6 +138,11 @@ def actors_of(cluster: RayCluster) -> list[int]:
     return found
 
 
+def datasets(cluster: RayCluster) -> set[str]:
+    """What Ray Data has gone through there, by its logs."""
+    return {path.name for path in cluster.logs.glob("ray/session_2*/logs/ray-data/ray-data-dataset_*.log")}
+
+
 class Killing:
     """An engine that kills something once some shards are done."""
 
@@ -183,8 +189,10 @@ def test_the_same_command_gives_the_same_predictions_here_and_on_the_cluster(
     command = ("-m", "dagster", "asset", "materialize", "-m", "mnist_pipeline.definitions")
     for folder, each in ((tmp_path, pipeline), (there.state, there)):
         env = at_home(folder, **each.env, MLFLOW_TRACKING_URI="none")
+        before = datasets(cluster)
         done = call(*command, "--select", "key:batch_digit_predictions", "--partition", NIGHT, **env)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert len(datasets(cluster) - before) == (each is there)
     found = [
         {str(path.relative_to(each.state)): path.read_bytes() for path in (each.state / "predictions").rglob("*.*")}
         for each in (pipeline, there)
@@ -224,11 +232,47 @@ def test_an_actor_that_is_killed_costs_no_row_and_doubles_none(
     assert killed
 
 
+def test_a_driver_that_is_killed_is_an_error_that_gives_its_actors_back_and_the_next_run_goes_on(
+    night: Work, expected: str, cluster: RayCluster, joining: Callable
+) -> None:
+    def kill() -> None:
+        (driver,) = children_of(os.getpid(), DRIVER.encode())
+        os.kill(driver, signal.SIGKILL)
+
+    engine = RayEngine(joining(cluster).address, 2, **LIMITS)
+    with pytest.raises(EngineFailed, match="the driver on the Ray cluster ended before a shard ends"):
+        scored(night, Killing(engine, kill), "killed-driver")
+    wait("the actors are given back", lambda: not actors_of(cluster), 30)
+    finished_here(night, "killed-driver", expected)
+
+
+def test_actors_that_hang_are_an_error_in_time_and_are_given_back(
+    night: Work, cluster: RayCluster, joining: Callable
+) -> None:
+    stopped: list[int] = []
+
+    def stop() -> None:
+        stopped.extend(actors_of(cluster))
+        for each in stopped:
+            os.kill(each, signal.SIGSTOP)
+
+    engine = RayEngine(joining(cluster).address, 2, wait_s=20, stall_s=4)
+    with pytest.raises(EngineFailed, match=r"given up: 4 s, and still waiting until a shard ends.*MNIST_SHARD_WAIT_S"):
+        scored(night, Killing(engine, stop), "hanging-actors")
+    assert stopped
+    wait("the actors are given back", lambda: not actors_of(cluster), 30)
+
+
 def test_a_node_that_is_lost_costs_no_row_and_doubles_none(night: Work, expected: str, joining: Callable) -> None:
-    with ray_cluster() as cluster:
-        engine = RayEngine(joining(cluster).address, 2, **LIMITS)
-        lost = Killing(engine, lambda: os.kill(cluster.raylets[1], signal.SIGKILL))
-        assert scored(night, lost, "killed-raylet").manifest == expected
+    with ray_cluster(**NOTICED_SOON) as cluster:
+        engine, there = RayEngine(joining(cluster).address, 2, **LIMITS), list[int]()
+
+        def kill() -> None:
+            there.extend(set(actors_of(cluster)) & set(children_of(cluster.raylets[1], ACTOR)))
+            os.kill(cluster.raylets[1], signal.SIGKILL)
+
+        assert scored(night, Killing(engine, kill), "killed-raylet").manifest == expected
+        assert there, "nobody worked on the node that was lost"
 
 
 def test_a_cluster_that_is_lost_is_an_error_and_the_next_run_goes_on_elsewhere(
@@ -280,7 +324,7 @@ def test_an_array_that_breaks_off_is_quarantined_and_the_rest_goes_on(
 
     tally = predict(work, files_of(work), schema_of(NAMES), Cutting(joining(cluster).address, **LIMITS))
     assert (tally.predictions, tally.quarantined) == (11, 1)
-    assert "not a whole .npy file" in tally.reasons["b.npy"]
+    assert "it was written anew while its night was scored" in tally.reasons["b.npy"]
 
 
 def test_a_failing_actor_is_an_error_that_says_why_and_gives_its_actors_back(
@@ -308,11 +352,21 @@ def test_an_address_where_nothing_listens_is_refused_at_once(night: Work) -> Non
         scored(night, RayEngine(f"127.0.0.1:{free_port()}", **LIMITS), "nowhere")
 
 
+def test_what_listens_and_is_no_ray_is_named_in_time(night: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_drivers, "JOINS_S", 5.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ClusterAway, match=f"something listens at {address}, and no Ray cluster has answered"):
+            scored(night, RayEngine(address, **LIMITS), "no-ray")
+
+
 def test_a_wrong_token_is_refused_in_time(night: Work, cluster: RayCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.monotonic()
     for name, value in cluster.without_token().items():
         monkeypatch.setenv(name, value)
     with pytest.raises((EngineFailed, ClusterAway), match=r"(?i)token"):
         scored(night, RayEngine(cluster.address, **LIMITS), "stranger")
+    assert time.monotonic() - began < 40
 
 
 def test_no_shards_need_no_cluster(night: Work) -> None:

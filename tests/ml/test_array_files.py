@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mnist_pipeline.ml import idx
-from mnist_pipeline.ml.array_files import BadArray, is_array, read_rows, shape_of
+from mnist_pipeline.ml.array_files import ArrayRows, BadArray, is_array, shape_of
 
 IMAGES = strokes(23)
 
@@ -32,6 +33,11 @@ def headed(header: str, rest: bytes = bytes(100)) -> bytes:
 
 def shaped(shape: str) -> bytes:
     return headed(f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}")
+
+
+def read_rows(path: Path, begin: int, end: int) -> np.ndarray:
+    with closing(ArrayRows(path)) as array:
+        return array.read(begin, end)
 
 
 WHOLE = {
@@ -52,6 +58,23 @@ def test_any_run_of_rows_can_be_read(tmp_path: Path, name: str, begin: int, end:
     rows = read_rows(tmp_path / name, begin, end)
     assert rows.dtype == np.uint8
     assert np.array_equal(rows, IMAGES[begin:end])
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_runs_in_any_order_are_the_rows_that_they_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(WHOLE[name])
+    with closing(ArrayRows(tmp_path / name)) as array:
+        assert array.rows == 23
+        for begin, end in [(0, 7), (7, 15), (17, 21), (3, 6), (20, 23), (0, 23)]:
+            assert np.array_equal(array.read(begin, end), IMAGES[begin:end])
+
+
+def test_a_gzipped_file_is_unpacked_from_where_the_last_run_ended(tmp_path: Path) -> None:
+    (tmp_path / "a-ubyte.gz").write_bytes(WHOLE["a-ubyte.gz"])
+    with closing(ArrayRows(tmp_path / "a-ubyte.gz")) as array:
+        array.read(0, 7)
+        (tmp_path / "a-ubyte.gz").unlink()  # it could not be begun anew
+        assert np.array_equal(array.read(7, 15), IMAGES[7:15])
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npy.gz", "a.npz", "a-ubyte.txt", "ubyte", "a.gz"])
