@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from mnist_pipeline.ml.digits import SIDE, Preparation
 from mnist_pipeline.night_rows import NightRows
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.storage.blobs import StoreUnavailable
+from mnist_pipeline.storage.sealed import sha256, sha256_of
 from mnist_pipeline.storage.shelves import Missing
 from mnist_pipeline.traffic import Traffic
 
@@ -210,20 +210,11 @@ def _images(path: Path, file: _File, rows: Collection[int], preparation: Prepara
     from mnist_pipeline.ml.image_rows import holds_many, read_some
 
     if holds_many(file.name):
-        _check(_digest_of(path), file)
+        _check(sha256_of(path), file)
         return dict(read_some(path, sorted(rows), preparation))
     data = read_image_file(path)
-    _check(sha256(data).hexdigest(), file)
+    _check(sha256(data), file)
     return {0: _read(data, preparation)}
-
-
-def _digest_of(path: Path) -> str:
-    """Of a file of any size. Raises OSError."""
-    digest = sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _check(digest: str, file: _File) -> None:

@@ -3,7 +3,6 @@
 Not here: how one is scored (`scoring.py`), and where its files come from (`mailbox.py`, `bucket.py`).
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from mnist_pipeline.inbox.mailbox import Mailbox, Opened
 from mnist_pipeline.ml.array_files import BadArray
 from mnist_pipeline.ml.image_rows import extent_of, holds_many, identity_of
+from mnist_pipeline.storage.sealed import sha256_of
 
 FILES_A_SHARD, ROWS_A_SHARD, BYTES_A_SHARD = 1_000, 10_000, 1 << 26
 
@@ -87,11 +87,7 @@ def _plan_rows(name: str, path: Path) -> Iterator[Shard]:
 
 def sha256_if_readable(path: Path) -> str:
     """Of a file of any size; empty for one that cannot be read, which is then refused for that."""
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        return sha256_of(path)
     except OSError:
         return ""
-    return digest.hexdigest()

@@ -13,11 +13,13 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+CHUNK = 1 << 20  # bytes of a file in memory at once
 Record = TypeVar("Record", bound="DataclassInstance")
 
 
@@ -29,6 +31,15 @@ def now() -> str:
 def sha256(data: bytes) -> str:
     """64 hex digits."""
     return hashlib.sha256(data).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """64 hex digits of a file of any size. Raises OSError."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def canonical(record: Mapping[str, Any]) -> bytes:
