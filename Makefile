@@ -22,6 +22,7 @@ FIXED ?= {}
 # make bench-scale IMAGES=10000000 TIMES=3
 IMAGES ?= 400000
 TIMES ?= 1
+WIDTHS ?= 16 32 64
 ifneq ($(DATASET),)
 export MNIST_DATASET := $(DATASET)
 endif
@@ -81,8 +82,8 @@ format: $(READY) ## Format the code and mend what the linter can.
 bench: $(READY) ## Measure everything that the README quotes (20 minutes).
 	$(BIN)/python -m benchmarks
 
-bench-scale: $(READY) ## Measure batch inference by every engine, Ray's on a cluster of its own (IMAGES=, TIMES=).
-	$(BIN)/python -m benchmarks.scale --images $(IMAGES) --times $(TIMES)
+bench-scale: $(READY) ## Measure batch inference by every engine, Ray's on a cluster of its own (IMAGES=, TIMES=, WIDTHS=).
+	$(BIN)/python -m benchmarks.scale --images $(IMAGES) --times $(TIMES) --widths '$(WIDTHS)'
 
 lock: $(READY) ## Resolve requirements.lock anew, for Python 3.10 to 3.13 on Linux and macOS.
 	$(BIN)/uv pip compile pyproject.toml --extra dev --extra ray --extra kubernetes --universal --python-version 3.10 \

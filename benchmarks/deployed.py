@@ -15,10 +15,10 @@ from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
 
 
-def deployed(folder: Path) -> tuple[StoredModel, Mapping[str, bytes], DigitData]:
-    """The model as workers load it, its files, and the data that it was trained on."""
+def deployed(folder: Path, **settings: int) -> tuple[StoredModel, Mapping[str, bytes], DigitData]:
+    """The model as workers load it, its files, and the data that it was trained on. settings: beside the preset's."""
     data = mnist()
-    trained = train(data["validation"], data["test"], 10, configure("fast", epochs=1))
+    trained = train(data["validation"], data["test"], 10, configure("fast", epochs=1, **settings))
     files, store = version_files(trained, data["test"]), ModelStore(DiskBlobs(folder))
     card = store.add_version(
         files,

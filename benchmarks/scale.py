@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ NIGHT, A_FILE = "2026-01-01", 200_000
 ACTOR = b"ray::MapWorker(MapBatches(ShardScorer))"
 GIB = 1 << 30
 MANY, LARGE = 1_000_000, 10_000_000  # from which the bars count
+WIDTHS = (16, 32, 64)  # of the preset `fast`
 Run = tuple[float, str, int]  # seconds, the digest of the manifest, and the peak of memory
 
 
@@ -138,9 +139,9 @@ class Killing:
             yield done
 
 
-def place_of_images(folder: Path) -> Place:
-    """A trained network and the images, shifted by up to two pixels."""
-    model, _, data = deployed(folder / "models")
+def place_of_images(folder: Path, widths: Sequence[int] = WIDTHS) -> Place:
+    """A trained network and the images, shifted by up to two pixels. widths: channels of its convolutions."""
+    model, _, data = deployed(folder / "models", **dict(zip(("width_1", "width_2", "width_3"), widths, strict=True)))
     draw, images = np.random.default_rng(0), data["test"].images
     shifted = np.concatenate(
         [np.roll(images, draw.integers(-2, 3, 2), (1, 2)) for _ in range(-(-A_FILE // len(images)))]
@@ -150,14 +151,14 @@ def place_of_images(folder: Path) -> Place:
     return Place(folder, model, tuple(data.origin.class_names))
 
 
-def run(images: int, times: int) -> list[Row]:
+def run(images: int, times: int, widths: Sequence[int]) -> list[Row]:
     """All bars."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from ray_cluster import ray_cluster  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as folder, ray_cluster() as cluster:
         os.environ.update(cluster.env)
-        place, few = place_of_images(Path(folder)), min(images, MANY)
+        place, few = place_of_images(Path(folder), widths), min(images, MANY)
         engines: dict[str, Engine] = {
             "this process": LocalEngine(),
             "one thread": OneThread(),
@@ -245,9 +246,11 @@ def main() -> None:
         "--images", type=int, default=400_000, help="a multiple of 200,000; bars are for 1,000,000 and 10,000,000"
     )
     parser.add_argument("--times", type=int, default=1, help="how often each engine takes its turn; the median counts")
+    parser.add_argument("--widths", default="16 32 64", help="channels of the network's three convolutions")
     given = parser.parse_args()
-    found = run(max(A_FILE, given.images // A_FILE * A_FILE), given.times)
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}\n")
+    widths = tuple(map(int, given.widths.split()))
+    found = run(max(A_FILE, given.images // A_FILE * A_FILE), given.times, widths)
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}, a network of {given.widths} channels\n")
     print("| what | ours | baseline | ratio | bar | met |\n|---|---|---|---|---|---|")
     for row in found:
         print(row.line())
