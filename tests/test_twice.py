@@ -23,6 +23,7 @@ from mnist_pipeline.store import LostRace, ModelStore
 DEPLOYMENT, BATCH = "production_digit_classifier", "batch_digit_predictions"
 AT_ONCE = 3
 MEETING = threading.Barrier(AT_ONCE)
+BUILDING = threading.Lock()  # Dagster builds definitions in one thread
 
 
 class MeetingStore(ModelStore):
@@ -48,11 +49,13 @@ def attempts(pipeline: Pipeline, asset: str, night: str | None = None, **config:
     """
 
     def attempt(models: type[Models]) -> str:
-        own = Pipeline(pipeline.state, **{**pipeline.env, "MLFLOW_TRACKING_URI": "none"})
-        resources: dict[str, Any] = own.definitions.resources  # type: ignore[assignment]
-        resources["models"] = models(location=resources["models"].location)
+        with BUILDING:
+            own = Pipeline(pipeline.state, **{**pipeline.env, "MLFLOW_TRACKING_URI": "none"})
+            resources: dict[str, Any] = own.definitions.resources  # type: ignore[assignment]
+            resources["models"] = models(location=resources["models"].location)
+            job = own.definitions.resolve_implicit_global_asset_job_def()
         with own.instance:  # its connections belong to this thread
-            result = own.definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+            result = job.execute_in_process(
                 instance=own.instance,
                 asset_selection=[dg.AssetKey(asset)],
                 run_config={"ops": {asset: {"config": config}}},
@@ -62,7 +65,12 @@ def attempts(pipeline: Pipeline, asset: str, night: str | None = None, **config:
             return data_version(result, asset)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(attempt, [MeetingModels if asset == DEPLOYMENT else Models] * AT_ONCE))
+        ended = [pool.submit(attempt, MeetingModels if asset == DEPLOYMENT else Models) for _ in range(AT_ONCE)]
+    causes = [cause for each in ended if (cause := each.exception())]
+    MEETING.reset()
+    for cause in sorted(causes, key=lambda each: isinstance(each, threading.BrokenBarrierError)):
+        raise cause  # not that others waited for it in vain
+    return [each.result() for each in ended]
 
 
 def decided(pipeline: Pipeline, before: int) -> list[tuple[str, str | None]]:
