@@ -139,6 +139,7 @@ def files_below(folder: Path) -> list[str]:
 # --- the download ---
 
 
+@pytest.mark.slow
 def test_a_download_comes_from_the_first_mirror_that_has_it_and_is_kept(
     tmp_path: Path, mirror: Mirror, nobody: str, journal: Journal
 ) -> None:
@@ -175,6 +176,7 @@ def test_other_content_than_the_published_is_refused_and_nothing_is_kept(
     assert files_below(tmp_path / "downloads") == []
 
 
+@pytest.mark.slow
 def test_a_mirror_that_falls_silent_costs_no_more_than_the_time_limit(
     tmp_path: Path, mirror: Mirror, journal: Journal
 ) -> None:

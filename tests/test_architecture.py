@@ -216,6 +216,7 @@ print(*(name for name in os.environ if os.environ[name] != before.get(name)))
 """
 
 
+@pytest.mark.slow
 def test_importing_any_module_has_no_effect(tmp_path: Path) -> None:
     """Not on disk, network, environment or other processes."""
     state = {"MNIST_PIPELINE_STATE": str(tmp_path / "state"), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}

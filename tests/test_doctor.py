@@ -113,6 +113,7 @@ def test_a_postgres_that_is_away_is_told_without_its_password(
     assert "hunter2pass" not in findings["Dagster"].said
 
 
+@pytest.mark.slow
 def test_steps_on_other_machines_need_a_storage_that_they_reach(env: dict[str, str]) -> None:
     assert found(env)["steps"].said == "in the process of their run"
     assert found({**env, "MNIST_STEPS_ON": "processes"})["steps"].said.startswith("each in a process of its own")
@@ -219,6 +220,7 @@ def location_of(module: str, name: str) -> CodeLocationOrigin:
     return ManagedGrpcPythonEnvCodeLocationOrigin(LoadableTargetOrigin(module_name=module), location_name=name)
 
 
+@pytest.mark.slow
 def test_what_was_switched_off_is_named_and_what_others_switched_off_is_not(env: dict[str, str]) -> None:
     ours, theirs = location_of(doctor.DEFINITIONS, "whatever we call it"), location_of("their.code", "theirs")
     with dg.DagsterInstance.get() as instance:
@@ -239,6 +241,7 @@ def test_a_code_server_whose_module_nobody_knows_is_taken_for_ours(env: dict[str
         assert "switched off: watch" in ailing(env)["switches"]
 
 
+@pytest.mark.slow
 def test_a_decision_that_is_missing_or_changed_is_told(pipeline: Pipeline, env: dict[str, str]) -> None:
     env = {**env, "MNIST_PIPELINE_STATE": str(pipeline.state)}
     assert "by decision 1, verified" in found(env)["production"].said

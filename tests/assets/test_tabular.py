@@ -103,6 +103,7 @@ def test_what_mlflow_gets_is_in_the_spool(breast: tuple[Pipeline, dg.ExecuteInPr
     assert sent["models/knn/model.skops"] == pipeline.models.of_table("breast_cancer").read_file(version, "model.skops")
 
 
+@pytest.mark.slow
 def test_the_same_again_has_the_same_data_versions(breast: tuple[Pipeline, dg.ExecuteInProcessResult]) -> None:
     pipeline, result = breast
     again = pipeline.run(*BREAST, breast_cancer_models=FEW_TREES)

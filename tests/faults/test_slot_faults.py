@@ -60,6 +60,7 @@ def stuck(code: Path, env: dict[str, str], tmp_path: Path) -> Iterator[Process]:
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_another_was_killed(stuck: Process, code: Path, env: dict[str, str], tried: Tried) -> None:
     stuck.kill()
     done = call(*command(code, "quick"), timeout=60, **env)
@@ -70,6 +71,7 @@ def test_a_run_goes_on_where_another_was_killed(stuck: Process, code: Path, env:
     tried("kill -9 of a run that holds the slot for deployments, no daemon there", 1)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_alive_keeps_its_slot(stuck: Process, env: dict[str, str]) -> None:
     with instance_of(env) as instance:
         assert free_slots_of_the_dead(instance) == []

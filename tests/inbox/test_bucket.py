@@ -173,6 +173,7 @@ def is_delete(request: Request) -> bool:
     return request.method == "DELETE"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [is_copy, is_delete])
 @pytest.mark.parametrize("after", [0, 1, 4])
 @pytest.mark.parametrize("told", [False, True])
@@ -355,6 +356,7 @@ def test_each_of_the_same_name_and_size_is_found_in_its_night(large: S3Inbox) ->
     assert [replace(large).fetch("frame.bmp", identity)[0] for identity in reversed(identities)] == [3, 2, 1]
 
 
+@pytest.mark.slow
 def test_what_was_overwritten_before_its_claim_was_carried_out_is_not_taken_for_its_successor(
     large: S3Inbox, proxy: Proxy
 ) -> None:
@@ -372,6 +374,7 @@ def test_what_was_overwritten_before_its_claim_was_carried_out_is_not_taken_for_
         large.fetch("frame.bmp", lost)
 
 
+@pytest.mark.slow
 def test_nights_are_not_listed_to_fetch_what_they_took_or_what_is_gone(inbox: S3Inbox, proxy: Proxy) -> None:
     names = [f"{i}.png" for i in range(20)]
     drop(inbox, *names, "gone.png")

@@ -66,6 +66,7 @@ def test_as_many_trials_as_asked_for_each_a_step_and_today_first(own: Pipeline) 
         assert len(changed) > 3
 
 
+@pytest.mark.slow
 def test_a_bad_trial_ends_early_and_counts_as_pruned_and_not_as_failed(own: Pipeline) -> None:
     result = tune(own, 9)
     assert result.success
@@ -223,11 +224,13 @@ def tuned(cut: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipe
 Tuned = tuple[Pipeline, dg.ExecuteInProcessResult]
 
 
+@pytest.mark.slow
 def test_the_current_configuration_is_that_of_the_newest_version(tuned: Tuned) -> None:
     pipeline, _ = tuned
     assert study(pipeline).trials()[0].settings == configure("fast", **HASTY).model_dump()
 
 
+@pytest.mark.slow
 def test_what_is_better_beyond_noise_is_kept_with_where_it_came_from(tuned: Tuned) -> None:
     pipeline, result = tuned
     assert "leave_configuration" in steps(result, "STEP_SKIPPED")
@@ -242,6 +245,7 @@ def test_what_is_better_beyond_noise_is_kept_with_where_it_came_from(tuned: Tune
     assert "better beyond noise" in record["reason"]
 
 
+@pytest.mark.slow
 def test_the_best_configuration_trains_digit_classifier(tuned: Tuned, tmp_path: Path) -> None:
     pipeline = tuned[0].copy(tmp_path / "fed")
     record = kept(pipeline)
@@ -254,6 +258,7 @@ def test_the_best_configuration_trains_digit_classifier(tuned: Tuned, tmp_path: 
     assert result.output_for_node("rank_trials")["plan"]["current"] == record["settings"]
 
 
+@pytest.mark.slow
 def test_what_is_said_to_be_pasted_gives_these_settings(tuned: Tuned) -> None:
     import yaml
 

@@ -219,6 +219,7 @@ def test_the_table_has_the_worst_first(found: Comparison) -> None:
     assert {row["verdict"] for row in rows} == {"as it was"}
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_of_every_kind_of_day(reference: Reference, found: Comparison) -> None:
     night = sample(150, 1)
     blank = Sample({"ink": np.full(9, np.nan, np.float32)}, np.full((9, 3), np.nan, np.float32))

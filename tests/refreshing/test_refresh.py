@@ -74,6 +74,7 @@ def pipeline(home: dict[str, str], instance: dg.DagsterInstance) -> Pipeline:
     return found
 
 
+@pytest.mark.slow
 def test_with_nothing_to_do_it_runs_nothing_and_imports_nothing_heavy(
     home: dict[str, str], instance: dg.DagsterInstance
 ) -> None:
@@ -92,6 +93,7 @@ def test_with_nothing_to_do_it_runs_nothing_and_imports_nothing_heavy(
     assert len(instance.get_runs()) == before
 
 
+@pytest.mark.slow
 def test_new_code_of_the_evaluation_evaluates_and_an_equal_report_decides_nothing(pipeline: Pipeline) -> None:
     report = refreshed(pipeline, with_other_code(pipeline.definitions, "model_evaluation"))
     assert (report.well, ran(report)) == (True, ["model_evaluation"])
@@ -100,6 +102,7 @@ def test_new_code_of_the_evaluation_evaluates_and_an_equal_report_decides_nothin
     assert ran(again) == ["model_evaluation"]
 
 
+@pytest.mark.slow
 def test_new_code_of_the_gate_and_a_rollback_change_nothing(pipeline: Pipeline) -> None:
     for asset in ("production_digit_classifier", "digit_predictions", "batch_digit_predictions"):
         assert ran(refreshed(pipeline, with_other_code(pipeline.definitions, asset))) == []

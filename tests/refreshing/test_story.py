@@ -103,6 +103,7 @@ def test_a_dataset_that_is_new_runs_and_the_others_are_kept(project: Project, tm
 SOME = {name: CANCER.models[name] for name in ("decision_tree", "logistic_regression")}
 
 
+@pytest.mark.slow
 def test_another_question_or_another_column_reaches_the_parts_and_the_models(project: Project) -> None:
     task = replace(CANCER, models=SOME)
     project.refresh(task)
@@ -114,6 +115,7 @@ def test_another_question_or_another_column_reaches_the_parts_and_the_models(pro
     assert ran(project.refresh(replace(task, target=other))) == []
 
 
+@pytest.mark.slow
 def test_other_names_of_the_classes_reach_the_pictures(project: Project) -> None:
     task = replace(CANCER, models=SOME)
     project.refresh(task)
@@ -121,6 +123,7 @@ def test_other_names_of_the_classes_reach_the_pictures(project: Project) -> None
     assert "breast_cancer/comparison" in ran(project.refresh(renamed))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_gone_is_no_longer_compared(project: Project) -> None:
     project.refresh(replace(CANCER, models=SOME))
     fewer = replace(CANCER, models={"decision_tree": SOME["decision_tree"]})

@@ -796,6 +796,7 @@ def test_a_computer_that_slept_says_so_and_accuses_nobody(watching: Watch, slack
     assert "`watch` saw nothing for 541 min" in slack.texts[0]
 
 
+@pytest.mark.slow
 def test_absence_while_slack_is_away_is_told_when_it_is_back(watching: Watch, slack: SlackStandIn) -> None:
     watching.passes(5)
     slack.always = "500"
@@ -831,6 +832,7 @@ def test_what_was_told_is_not_over_because_the_daemon_was_away(
     assert sorted(titles(slack)[4:]) == [f"Over: {title}" for title in wrong]
 
 
+@pytest.mark.slow
 def test_a_schedule_that_owes_a_tick_still_does_after_the_daemon_was_away(watching: Watch, slack: SlackStandIn) -> None:
     watching.now = NOW + 13.9 * 3600  # 01:54
     watching.passes(20)
@@ -839,6 +841,7 @@ def test_a_schedule_that_owes_a_tick_still_does_after_the_daemon_was_away(watchi
     assert titles(slack) == ["schedule nightly does not tick", "Nothing was watched"]
 
 
+@pytest.mark.slow
 def test_a_schedule_that_missed_a_night_is_not_well_because_the_next_is_due(
     watching: Watch, slack: SlackStandIn
 ) -> None:
@@ -860,6 +863,7 @@ def test_a_night_is_over_when_it_is_predicted_however_late(watching: Watch, slac
     assert titles(slack)[-1] == "Over: Night 2026-11-20 has no predictions"
 
 
+@pytest.mark.slow
 def test_a_night_that_nobody_asks_for_any_more_is_told_once(watching: Watch, slack: SlackStandIn) -> None:
     overdue_for_days(watching, 15)
     of_it = [text for text in slack.texts if "2026-11-20" in text]
@@ -880,6 +884,7 @@ def overdue_for_days(watching: Watch, days: int) -> None:
         watching.passes(1440, step=1440)
 
 
+@pytest.mark.slow
 def test_what_began_while_slack_was_away_is_told_afterwards_once(watching: Watch, slack: SlackStandIn) -> None:
     watching.passes(2)
     watching.alive.remove("ears")

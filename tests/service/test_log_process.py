@@ -50,6 +50,7 @@ def kill(writer: LogProcess) -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
+@pytest.mark.slow
 def test_where_it_is_killed_another_goes_on_with_the_same_part(writer: LogProcess, tmp_path: Path) -> None:
     log = PredictionLog(writer)
     for request in "abcdef":

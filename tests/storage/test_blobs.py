@@ -156,6 +156,7 @@ for key in keys:
 """
 
 
+@pytest.mark.slow
 def test_of_eight_racing_processes_exactly_one_wins_each_key(shared_blobs: BlobStore) -> None:
     keys = [f"race/{number}" for number in range(20)]
     payloads = [bytes([letter]) * 200_000 for letter in b"abcdefgh"]

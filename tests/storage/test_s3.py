@@ -142,6 +142,7 @@ def test_a_body_that_always_breaks_off_is_no_shorter_blob(far: Place, proxy: Pro
         pass
 
 
+@pytest.mark.slow
 def test_a_server_that_stalls_is_waited_for_as_long_as_is_set(far: Place, proxy: Proxy) -> None:
     far.put("a", b"data")
     impatient = replace(far, read_timeout_s=0.3, attempts=2)

@@ -29,6 +29,7 @@ def tree(orders: pd.DataFrame) -> dict[str, bytes]:
     return files_of("decision_tree", orders)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_equal_models_are_equal_bytes_and_come_back_as_they_were(name: str, orders: pd.DataFrame) -> None:
     files = files_of(name, orders)
