@@ -50,6 +50,7 @@ NIGHT = "2026-01-05"
 NAMES = [str(digit) for digit in range(10)]
 SHARDS, ROWS = 30, 1_000
 LIMITS = {"wait_s": 20.0, "stall_s": 60.0}
+STALL_S = 30  # more than actors take to begin on a busy machine, 4 s and longer
 ACTOR = b"ray::MapWorker(MapBatches(ShardScorer))"
 RUN = """
 import sys
@@ -256,8 +257,8 @@ def test_actors_that_hang_are_an_error_in_time_and_are_given_back(
         for each in stopped:
             os.kill(each, signal.SIGSTOP)
 
-    engine = RayEngine(joining(cluster).address, 2, wait_s=20, stall_s=4)
-    with pytest.raises(EngineFailed, match=r"given up: 4 s, and still waiting until a shard ends.*MNIST_SHARD_WAIT_S"):
+    engine = RayEngine(joining(cluster).address, 2, wait_s=20, stall_s=STALL_S)
+    with pytest.raises(EngineFailed, match=rf"given up: {STALL_S} s, and still waiting until a shard ends.*MNIST_SHARD_WAIT_S"):
         scored(night, Killing(engine, stop), "hanging-actors")
     assert stopped
     wait("the actors are given back", lambda: not actors_of(cluster), 30)
@@ -279,14 +280,16 @@ def test_a_cluster_that_is_lost_is_an_error_and_the_next_run_goes_on_elsewhere(
     night: Work, expected: str, joining: Callable
 ) -> None:
     with ray_cluster([{"num_cpus": 1}]) as cluster:
-        engine = RayEngine(joining(cluster).address, 1, wait_s=20, stall_s=6)
+        engine, killed = RayEngine(joining(cluster).address, 1, wait_s=20, stall_s=STALL_S), list[int]()
 
         def kill() -> None:
-            for each in cluster.processes:
+            killed.extend(cluster.processes)
+            for each in killed:
                 os.kill(each, signal.SIGKILL)
 
         with pytest.raises((EngineFailed, ClusterAway), match="Ray cluster"):
             scored(night, Killing(engine, kill), "killed-cluster")
+    assert killed
     finished_here(night, "killed-cluster", expected)
 
 
