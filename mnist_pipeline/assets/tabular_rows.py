@@ -36,7 +36,7 @@ def _preparing(task: TableTask) -> tuple[Any, ...]:
 
 
 PREPARING = ("ml/tables/task.py", "ml/tables/preparing.py")
-EXPLORING = ("task", "preparing", "eda", "columns", "categories", "eda_pictures", "column_pictures")
+EXPLORING = ("task", "preparing", "eda", "columns", "scores", "categories", "eda_pictures", "column_pictures")
 
 
 @dataclass(frozen=True)

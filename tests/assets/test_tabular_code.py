@@ -20,6 +20,7 @@ WITHOUT_INFLUENCE = {
     "learned": {"reading"},
     "compared": {"reading", "models", "importance"},
 }
+HOW = {"ml/copies.py", "ml/lean_imports.py"}  # how work is done, not what comes of it
 
 
 def below(module: str) -> set[str]:
@@ -71,4 +72,4 @@ def tables(*names: str) -> set[str]:
 )
 def test_no_module_is_forgotten(what: str, starts: tuple[str, ...], named: set[str]) -> None:
     shared = {"ml/drawing.py", "ml/metrics.py", "ml/calibration.py"}  # which those that draw name beside their lists
-    assert reached(*starts) - named - shared == tables(*WITHOUT_INFLUENCE.get(what, ()))
+    assert reached(*starts) - named - shared - HOW == tables(*WITHOUT_INFLUENCE.get(what, ()))

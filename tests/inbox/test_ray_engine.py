@@ -258,7 +258,9 @@ def test_actors_that_hang_are_an_error_in_time_and_are_given_back(
             os.kill(each, signal.SIGSTOP)
 
     engine = RayEngine(joining(cluster).address, 2, wait_s=20, stall_s=STALL_S)
-    with pytest.raises(EngineFailed, match=rf"given up: {STALL_S} s, and still waiting until a shard ends.*MNIST_SHARD_WAIT_S"):
+    with pytest.raises(
+        EngineFailed, match=rf"given up: {STALL_S} s, and still waiting until a shard ends.*MNIST_SHARD_WAIT_S"
+    ):
         scored(night, Killing(engine, stop), "hanging-actors")
     assert stopped
     wait("the actors are given back", lambda: not actors_of(cluster), 30)

@@ -7,11 +7,11 @@ model gives the same bytes and so the same version.
 import io
 import json
 import re
-import sys
 import zipfile
 from collections.abc import Mapping
-from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
+
+from mnist_pipeline.ml.lean_imports import without
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,26 +84,11 @@ def canonical(data: bytes) -> bytes:
     return _zipped({**renamed, "schema.json": schema})
 
 
-class _NotNeeded(MetaPathFinder):
-    """While it stands first among the finders, what is not needed and not imported yet is not installed."""
-
-    def __init__(self) -> None:
-        self._names = {"torch", "pytest"} - sys.modules.keys()
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name.partition(".")[0] in self._names:
-            raise ModuleNotFoundError(f"no {name} is needed here", name=name)
-
-
 def _skops() -> Any:
     """skops.io, imported without torch and pytest: it imports all of scikit-learn, which takes them along where they
     are installed. That is 1.6 of 1.9 s, and no model of a table needs it."""
-    finder = _NotNeeded()
-    sys.meta_path.insert(0, finder)
-    try:
+    with without("torch", "pytest"):
         import skops.io
-    finally:
-        sys.meta_path.remove(finder)
     return skops.io
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mnist_pipeline.ml.tables.scores import roc_auc
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -80,13 +82,7 @@ def separation(values: np.ndarray, positive: np.ndarray) -> float:
     Rows without a value are left out; NaN where a class has no row.
     """
     there = ~np.isnan(values)
-    values, positive = values[there], positive[there]
-    ups, downs = int(positive.sum()), int((~positive).sum())
-    if not ups or not downs:
-        return float("nan")
-    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(count) - (count - 1) / 2
-    return float((ranks[place[positive]].sum() - ups * (ups + 1) / 2) / (ups * downs))
+    return roc_auc(positive[there], values[there])
 
 
 def by_separation(columns: Iterable[Numbers], positive: np.ndarray) -> list[tuple[Numbers, float]]:

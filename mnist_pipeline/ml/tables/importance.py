@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mnist_pipeline.ml.tables.scores import roc_auc
 from mnist_pipeline.ml.tables.task import TableTask
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ def _widths(pipeline: "Pipeline", task: TableTask) -> list[int]:
 def _lost_by_shuffling(pipeline: "Pipeline", features: "pd.DataFrame", target: np.ndarray, seed: int) -> np.ndarray:
     """Never below zero: a feature that does harm is of no importance. All shuffled rows are asked at once."""
     import pandas as pd
-    from sklearn.metrics import roc_auc_score
 
     draw = np.random.default_rng(seed)
     rows = draw.permutation(len(target))[:ROWS]
@@ -65,5 +65,5 @@ def _lost_by_shuffling(pipeline: "Pipeline", features: "pd.DataFrame", target: n
         for _ in range(SHUFFLES)
     ]
     answers = pipeline.predict_proba(pd.concat([few, *shuffled]))[:, 1].reshape(-1, len(few))
-    whole, *left = (roc_auc_score(truth, each) for each in answers)
+    whole, *left = (roc_auc(truth, each) for each in answers)
     return np.maximum(whole - np.reshape(left, (-1, SHUFFLES)).mean(1), 0.0)

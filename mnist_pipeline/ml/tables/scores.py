@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mnist_pipeline.ml.copies import shared
+
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.pipeline import Pipeline
@@ -29,9 +31,7 @@ def scores(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
 
 
 def _quick(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
-    """From counts, but for ROC-AUC: each call of scikit-learn's takes milliseconds, and folds ask a hundred times."""
-    from sklearn.metrics import roc_auc_score
-
+    """Without scikit-learn, each call of which takes milliseconds: folds ask a hundred times."""
     (true_negative, false_positive), (false_negative, true_positive) = confusion(truth, probability)
     recall = _share(true_positive, true_positive + false_negative)
     specificity = _share(true_negative, true_negative + false_positive)
@@ -41,8 +41,18 @@ def _quick(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
         "precision": _share(true_positive, true_positive + false_positive),
         "recall": recall,
         "f1": _share(2 * true_positive, 2 * true_positive + false_positive + false_negative),
-        "roc_auc": float(roc_auc_score(truth, probability)),
+        "roc_auc": roc_auc(truth, probability),
     }
+
+
+def roc_auc(truth: np.ndarray, values: np.ndarray) -> float:
+    """Probability that a positive row has the larger value, a tie counting half; NaN where a class has no row."""
+    ups, downs = int(truth.sum()), int((~truth).sum())
+    if not ups or not downs:
+        return float("nan")
+    _, place, count = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = np.cumsum(count) - (count - 1) / 2
+    return float((ranks[place[truth]].sum() - ups * (ups + 1) / 2) / (ups * downs))
 
 
 def _share(of: int, whole: int) -> float:
@@ -68,7 +78,7 @@ def cross_validated(
         return _quick(target[asked], fitted.predict_proba(features.iloc[asked])[:, 1])
 
     folds = RepeatedStratifiedKFold(n_splits=FOLDS, n_repeats=REPEATS, random_state=seed)
-    found = [measure(fold) for fold in folds.split(features, target)]
+    found = shared(measure, list(folds.split(features, target)))
     return {name: [fold[name] for fold in found] for name in found[0]}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mnist_pipeline.ml.tables.models import MODELS, pipeline_of
-from mnist_pipeline.ml.tables.scores import FOLDS, fold_error
+from mnist_pipeline.ml.tables.scores import FOLDS, fold_error, roc_auc
 from mnist_pipeline.ml.tables.task import TableTask
 from mnist_pipeline.ml.tuning.problems import Advantage, Scored
 from mnist_pipeline.ml.tuning.spaces import Choices, Floats, Integers, Space
@@ -44,7 +44,7 @@ class TableProblem:
     def score(self, settings: Mapping[str, Any], on_step: Callable[[int, float], None]) -> Scored:
         """Mean over the folds, the same ones for all settings; on_step: folds so far and their mean."""
         import numpy as np
-        from sklearn.metrics import log_loss, roc_auc_score
+        from sklearn.metrics import log_loss
         from sklearn.model_selection import RepeatedStratifiedKFold
 
         scores, losses = [], []
@@ -53,7 +53,7 @@ class TableProblem:
             model = pipeline_of(MODELS[self.kind](**settings), self.task, self.task.seed)
             model.fit(self.rows.iloc[fitted], self.target[fitted])
             positive = model.predict_proba(self.rows.iloc[judged])[:, 1]
-            scores.append(float(roc_auc_score(self.target[judged], positive)))
+            scores.append(roc_auc(self.target[judged], positive))
             losses.append(float(log_loss(self.target[judged], positive)))
             if len(scores) < FOLDS * REPEATS:
                 on_step(len(scores), float(np.mean(scores)))
