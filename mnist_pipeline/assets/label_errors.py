@@ -30,7 +30,9 @@ class LabelErrorsConfig(dg.Config):
 @dg.asset(
     group_name="monitoring",
     kinds={"pytorch", "scikitlearn"},
-    code_version=code_version("ml/label_errors.py", "ml/training.py", "ml/network.py", "ml/config.py"),
+    code_version=code_version(
+        "ml/label_errors.py", "ml/training.py", "ml/optimizers.py", "ml/network.py", "ml/config.py"
+    ),
     metadata=follows_only(),  # it takes a while, and is looked at by people
 )
 @retrying

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 LEARNING = (
     *("ml/config.py", "ml/network.py", "ml/architectures.py", "ml/resnet.py", "ml/vision_transformer.py"),
-    *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/training_state.py", "ml/checkpoints.py"),
+    *("ml/classical.py", "ml/augmentation.py", "ml/training.py", "ml/optimizers.py"),
+    *("ml/training_state.py", "ml/checkpoints.py"),
     "ml/learning.py",
 )
 STORING = (

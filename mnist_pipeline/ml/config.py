@@ -61,7 +61,9 @@ class ModelConfig(BaseModel):
     )
 
     # optimisation
-    optimizer: Literal["adamw", "adam", "sgd"] = Field("adamw", description="adamw, adam, or sgd with momentum")
+    optimizer: Literal["adamw", "adam", "sgd", "muon"] = Field(
+        "adamw", description="adamw, adam, sgd with momentum, or muon (hidden convolutions; adamw for all else)"
+    )
     learning_rate: float = Field(0.01, gt=0, description="peak learning rate")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "one_cycle", description="one_cycle (Smith 2018), cosine decay, or constant"

@@ -7,7 +7,6 @@ takes of network and optimizer is in `training_state`; where one is kept is not 
 import contextlib
 import copy
 import ctypes
-import inspect
 import math
 import sys
 import time
@@ -25,6 +24,7 @@ from mnist_pipeline.ml.checkpoints import Checkpoint, Checkpoints, NoCheckpoints
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import LabeledImages
 from mnist_pipeline.ml.network import Network
+from mnist_pipeline.ml.optimizers import bare_step, optimizer_of, schedule_of
 from mnist_pipeline.ml.training_state import (
     below,
     generator_tensors,
@@ -192,9 +192,9 @@ class _Loop:
         self.batch = max(2, min(config.batch_size, len(training) // SMALLEST_EPOCH))
         self.steps_per_epoch = len(training) // self.batch
         self.epochs = max(config.epochs, math.ceil(config.min_steps / self.steps_per_epoch))
-        self.optimizer = _optimizer(self.network, config, self.device)
-        self.update = _bare_step(self.optimizer)
-        self.schedule = _schedule(self.optimizer, config, self.epochs * self.steps_per_epoch)
+        self.optimizer = optimizer_of(self.network, config, self.device)
+        self.update = bare_step(self.optimizer)
+        self.schedule = schedule_of(self.optimizer, config, self.epochs * self.steps_per_epoch)
         self.generator = torch.Generator().manual_seed(config.seed)
         self.bfloat16 = _in_bfloat16(config, self.device)
 
@@ -332,46 +332,6 @@ def _in_bfloat16(config: ModelConfig, device: torch.device) -> bool:
 
 def _stretches(losses: torch.Tensor) -> tuple[float, ...]:
     return tuple(float(part.mean()) for part in torch.tensor_split(losses, min(20, len(losses))))
-
-
-def _optimizer(network: nn.Module, config: ModelConfig, device: torch.device) -> torch.optim.Optimizer:
-    _leave_compiler_out()
-    weights, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            weights, rate, momentum=config.momentum, weight_decay=decay, nesterov=config.momentum > 0
-        )
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(weights, rate, weight_decay=decay, fused=device.type != "mps")
-
-
-def _schedule(
-    optimizer: torch.optim.Optimizer, config: ModelConfig, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    if config.schedule == "one_cycle":
-        # it moves Adam's first beta against the rate; sgd keeps the momentum that was asked for
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, config.learning_rate, total_steps=steps + 1, cycle_momentum=config.optimizer != "sgd"
-        )
-    if config.schedule == "cosine":
-        return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    return torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
-
-
-def _leave_compiler_out() -> None:
-    """Optimizers import torch's compiler (880 modules, 2.4 s) only to exempt methods of theirs from it; nothing here
-    is compiled, so these are marked as exempt already. Where torch does it differently, only the time is lost."""
-    for method in (torch.optim.Optimizer.add_param_group, torch.optim.Optimizer.zero_grad):
-        plain = getattr(method, "__wrapped__", None)
-        if plain is not None and not hasattr(plain, "__dynamo_disable"):
-            setattr(plain, "__dynamo_disable", plain)
-
-
-def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], object]:
-    """optimizer.step without its decorators (profiler, compiler), which import the compiler as well."""
-    step = inspect.unwrap(type(optimizer).step)
-    optimizer._opt_called = True  # type: ignore[attr-defined]  # else schedules warn that no step was made
-    return torch.no_grad()(lambda: step(optimizer))
 
 
 @torch.no_grad()

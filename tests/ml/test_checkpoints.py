@@ -52,6 +52,7 @@ MOVED: dict[str, dict[str, Any]] = {
     "cosine": {"schedule": "cosine"},
     "constant": {"schedule": "constant"},
     "adam": {"optimizer": "adam"},
+    "muon": {"optimizer": "muon"},
     "momentum": {"optimizer": "sgd"},
     "momentum, cosine": {"optimizer": "sgd", "schedule": "cosine"},
     "no momentum": {"optimizer": "sgd", "momentum": 0.0},

@@ -116,7 +116,8 @@ def test_every_knob_turns_something(few: LabeledImages, judged: LabeledImages, k
 
 
 @pytest.mark.parametrize(
-    ("knob", "choices"), [("optimizer", ("adamw", "adam", "sgd")), ("schedule", ("one_cycle", "cosine", "constant"))]
+    ("knob", "choices"),
+    [("optimizer", ("adamw", "adam", "sgd", "muon")), ("schedule", ("one_cycle", "cosine", "constant"))],
 )
 def test_every_choice_is_another_one(
     few: LabeledImages, judged: LabeledImages, knob: str, choices: tuple[str, ...]
@@ -208,7 +209,7 @@ def test_a_trained_network_is_on_the_cpu_and_ready_to_answer(trained: Trained) -
     assert {value.device.type for value in trained.network.state_dict().values()} == {"cpu"}
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd", "muon"])
 def test_a_loss_that_is_not_finite_ends_training(few: LabeledImages, judged: LabeledImages, optimizer: str) -> None:
     seen = []
     config = ModelConfig(**{**TINY, "epochs": 3, "learning_rate": 1e38, "optimizer": optimizer})
