@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mnist_pipeline.ml.tables.comparing import Compared
+    from mnist_pipeline.ml.tables.learning import Learned
 
 
 def shown(pictures: Pictures, context: dg.AssetExecutionContext, drawn: Mapping[str, bytes]) -> dict[str, Any]:
@@ -103,6 +104,11 @@ def results(found: "Compared", task: TableTask) -> dict[str, bytes]:
         "confusions": draw.confusions(found.confusions, task.target.names),
         "importances": draw.importances(found.importances[best], f"What {best} looks at"),
     }
+
+
+def folds(learned: "Learned") -> dict[str, Any]:
+    """Every score over the folds with its interval, where folds were drawn."""
+    return {"folds": _table(learned.folds)} if learned.folds else {}
 
 
 def ranking(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

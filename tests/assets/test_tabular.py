@@ -70,6 +70,11 @@ def test_every_asset_of_breast_cancer_is_made(breast: tuple[Pipeline, dg.Execute
     assert metadata(result, "breast_cancer/train_test")["train_malignant_share"] == pytest.approx(0.37, abs=0.01)
     assert metadata(result, "breast_cancer/comparison")["result"].startswith("logistic_regression is best")
     assert metadata(result, "breast_cancer/comparison")["best_test_accuracy"] > 0.95
+    folds = records(metadata(result, "breast_cancer/knn")["folds"])
+    assert [row["score"] for row in folds][:2] == ["accuracy", "balanced_accuracy"]
+    assert all(row["low"] <= row["mean"] <= row["high"] for row in folds)
+    board = records(metadata(result, "breast_cancer/comparison")["leaderboard_table"])
+    assert all(row["folds_accuracy_low"] <= row["folds_accuracy"] <= row["folds_accuracy_high"] for row in board)
     shown = {path.parent.name: path.stem for path in (pipeline.state / "pictures").rglob("*.png")}
     assert {"eda_summary", "comparison"} <= set(shown)
 
