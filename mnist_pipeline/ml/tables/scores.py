@@ -126,8 +126,8 @@ def _weights(draw: np.random.Generator, truth: np.ndarray) -> np.ndarray:
 
 
 def _begins(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Where other rows begin, of those in order of probability: rows that tie are together, and so are neighbours of one
-    class, whose order among themselves counts for nothing. That leaves few sums, and takes a third of the time."""
+    """Where other rows begin, of those in order of probability: rows that tie are together, and so are neighbours of
+    one class, whose order among themselves counts for nothing. Few sums are left, which takes a third of the time."""
     begins = np.flatnonzero(np.diff(probability, prepend=-1.0))
     share = np.add.reduceat(truth, begins, dtype=float) / np.diff(begins, append=len(truth))
     return begins[(np.diff(share, prepend=-1.0) != 0) | ((share > 0) & (share < 1))]
