@@ -57,6 +57,12 @@ def test_cut_in_a_row_it_is_refused(data: bytes, share: float) -> None:
         read_csv(data[: line_end + 30], COLUMNS, "superstore")
 
 
+def test_cut_in_the_last_value_it_is_refused(data: bytes) -> None:
+    lines = data.split(b"\r\n")
+    with pytest.raises(BadTable, match="last value may have been cut"):
+        read_csv(b"\r\n".join(lines[:5_000])[:-2], COLUMNS, "superstore")
+
+
 def test_a_blank_line_moves_no_row_number(data: bytes) -> None:
     lines = data.split(b"\r\n")
     lines.insert(10, b"")

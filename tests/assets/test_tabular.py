@@ -238,6 +238,7 @@ def test_bad_rows_fail_the_run_and_are_all_listed(store: Pipeline) -> None:
         (lambda text: text.replace("Profit", "Gain", 1), "'Profit' is missing"),
         (lambda text: text[: len(text) // 2 - 30].rpartition(",")[0], "The file was cut"),
         (lambda _: "", "is empty"),
+        (lambda text: text[:-3], "does not end with a line break, so its last value may have been cut"),
     ],
 )
 def test_what_is_no_table_fails_with_the_reason(store: Pipeline, change: Any, said: str) -> None:
@@ -250,14 +251,6 @@ def test_one_class_only_fails_with_the_reason(store: Pipeline) -> None:
     failed = store.try_run(*STORE[:2], night=key)
     (event,) = failed.get_step_failure_events()
     assert "at least 10 of each are needed" in str(event.step_failure_data.error)
-
-
-def test_a_file_that_may_have_been_cut_in_its_last_field_is_warned_about(store: Pipeline) -> None:
-    text = superstore().to_csv(index=False)
-    for name, data, whole in (("whole.csv", text, True), ("cut.csv", text[:-3], False)):
-        result = store.run("superstore/raw_data", night=drop(store, name, data))
-        (check,) = result.get_asset_check_evaluations()
-        assert (check.check_name, check.passed, check.blocking) == ("file_ends_whole", whole, False)
 
 
 def test_a_dataset_whose_file_is_gone_says_which_there_are(store: Pipeline) -> None:

@@ -29,8 +29,8 @@ def read_csv(data: bytes, columns: Sequence[str], name: str) -> "pd.DataFrame":
     """All columns as text, missing values as None, the index counts rows; blank lines are left out. name: of the file,
     for messages.
 
-    Raises BadTable for an empty file, other columns than these, and rows with another number of fields, as a file has
-    that was cut in the middle.
+    Raises BadTable for an empty file, other columns than these, rows with another number of fields, as a file has that
+    was cut in the middle, and a last line that does not end.
     """
     text = _decoded(data, name)
     if not text.strip():
@@ -40,12 +40,25 @@ def read_csv(data: bytes, columns: Sequence[str], name: str) -> "pd.DataFrame":
     frame = _rows(text, found, name)
     if not len(frame):
         raise BadTable(f"{name} has a header and no rows: save the table again")
+    _check_end(text, str(frame.iloc[-1, -1] or ""), name)
     return frame[list(columns)]
 
 
-def ends_whole(data: bytes) -> bool:
-    """Whether the last line is complete. A cut inside the last field leaves no other trace."""
-    return data.endswith((b"\n", b"\r"))
+def _check_end(text: str, last: str, name: str) -> None:
+    """Raises BadTable where the last value may be the half of one. last: that value.
+
+    A file that was cut in its last value and one that some programs save without a last line break look alike: 12.9 may
+    be all, or the beginning of 12.948. So neither is taken: who has a whole file adds a line break, once, whereas a
+    wrong number would never be seen.
+    """
+    line = text.rstrip("\r\n")
+    if line == text:
+        raise BadTable(
+            f"{name} does not end with a line break, so its last value may have been cut: it ends with {line[-40:]!r}. "
+            "If it is whole, add a line break at its end; else copy or save it again"
+        )
+    if ("\n" in last or "\r" in last) and not line.endswith('"'):
+        raise BadTable(f"{name} ends within quotes, {line[-40:]!r}: it was cut; copy or save it again")
 
 
 def _decoded(data: bytes, name: str) -> str:
