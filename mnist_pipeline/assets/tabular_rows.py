@@ -76,7 +76,9 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
     @dg.asset(
         **placed(task, "raw_data", "pandas"),
         dagster_type=TABLE,
-        code_version=code_version(*DOOR, settings=(task.columns, task.target, task.csv, source_of(task.embedded))),
+        code_version=code_version(
+            *DOOR, settings=(task.columns, task.target, task.csv, task.days, source_of(task.embedded))
+        ),
     )
     @retrying
     def raw_data(context: dg.AssetExecutionContext, config: SampleConfig, tables: Tables) -> dg.MaterializeResult:
