@@ -79,9 +79,14 @@ def said(rows: list[dict[str, Any]]) -> str:
     """The leaderboard in words: the best and where it was ranked, who is not worse, and what test says."""
     best, others = rows[0], [row["model"] for row in rows[1:] if row["within_noise"]]
     close = f"; {', '.join(others)} not worse by more than noise" if others else "; better than all others beyond noise"
-    part = "over 5×5 folds of the training part" if best["ranked_on"] == FOLDED else f"on {best['ranked_on']}"
     alone = "" if len(rows) > 1 else "; there is no other"
-    return f"{best['model']} is best {part}: ROC-AUC {best['score']:.4f}{alone or close}{_said_of_test(rows)}"
+    return f"{best['model']} is best {place(rows)}: ROC-AUC {best['score']:.4f}{alone or close}{_said_of_test(rows)}"
+
+
+def place(rows: list[dict[str, Any]]) -> str:
+    """On which rows they were ranked, in words."""
+    folded = rows[0]["ranked_on"] == FOLDED
+    return "over 5×5 folds of the training part" if folded else f"on {rows[0]['ranked_on']}"
 
 
 def _said_of_test(rows: list[dict[str, Any]]) -> str:
