@@ -11,7 +11,7 @@ import pytest
 from pipelines import at_home, call, instance_of
 from real_data import SUPERSTORE_CSV
 
-from mnist_pipeline.ml.tables.door import checked
+from mnist_pipeline.ml.tables.door import BadRows, checked
 from mnist_pipeline.ml.tables.learning import answers, learn
 from mnist_pipeline.ml.tables.models import LogisticRegression
 from mnist_pipeline.ml.tables.preparing import prepared, shared_rows, split
@@ -55,6 +55,21 @@ def test_cut_in_a_row_it_is_refused(data: bytes, share: float) -> None:
     line_end = data.index(b"\r\n", int(share * len(data)))
     with pytest.raises(BadTable, match="The file was cut"):
         read_csv(data[: line_end + 30], COLUMNS, "superstore")
+
+
+def test_cut_in_the_last_value_it_is_refused(data: bytes) -> None:
+    lines = data.split(b"\r\n")
+    with pytest.raises(BadTable, match="last value may have been cut"):
+        read_csv(b"\r\n".join(lines[:5_000])[:-2], COLUMNS, "superstore")
+
+
+def test_a_blank_line_moves_no_row_number(data: bytes) -> None:
+    lines = data.split(b"\r\n")
+    lines.insert(10, b"")
+    lines[20] = re.sub(rb"Consumer|Corporate|Home Office", b"Robots", lines[20])
+    with pytest.raises(BadRows, match="1 bad values in 1 rows") as caught:
+        checked(read_csv(b"\r\n".join(lines), COLUMNS, "superstore"), SUPERSTORE, "superstore")
+    assert [(each["row"], each["column"]) for each in caught.value.rows] == [(21, "Segment")]
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field, create_model
 
-from mnist_pipeline.assets import records
+from mnist_pipeline.assets import records, tabular_pages
 from mnist_pipeline.assets.launchpad import given, optional_fields
 from mnist_pipeline.assets.tabular_keys import Frame, dataset_of, input_of, partitions_of, split_name
 from mnist_pipeline.code_versions import code_version
@@ -135,6 +135,7 @@ def _trained(
         metadata={
             "version": card.name,
             **learned.numbers,
+            **tabular_pages.folds(learned),
             "settings": dg.MetadataValue.json(settings.model_dump()),
             "importances": dg.MetadataValue.json(learned.report["importances"]),
             "report": report,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from mnist_pipeline.ml.tables.comparing import Compared
+    from mnist_pipeline.ml.tables.learning import Learned
 
 
 def shown(pictures: Pictures, context: dg.AssetExecutionContext, drawn: Mapping[str, bytes]) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def explored(raw: "pd.DataFrame", table: "pd.DataFrame", task: TableTask) -> dic
         "missingness": eda_pictures.missingness(raw),
         "numeric_distributions": column_pictures.numeric_distributions(features, target, names),
         **({"category_rates": column_pictures.category_rates(features, target, names)} if task.categories else {}),
-        "correlations": eda_pictures.correlations(features, target),
+        "correlations": eda_pictures.correlations(features, target, names),
     }
 
 
@@ -95,14 +96,21 @@ def results(found: "Compared", task: TableTask) -> dict[str, bytes]:
     """The pictures of a comparison, as PNG."""
     from mnist_pipeline.ml.tables import result_pictures as draw
     from mnist_pipeline.ml.tables.comparison_pictures import leaderboard
+    from mnist_pipeline.ml.tables.ranking import place
 
     best = found.rows[0]["model"]
+    test = f"On test, {len(found.answers[best][0]):,} rows"
     return {
-        "leaderboard": leaderboard(found.rows, "ROC-AUC"),
-        "curves": draw.curves(found.answers),
-        "confusions": draw.confusions(found.confusions, task.target.names),
+        "leaderboard": leaderboard(found.rows, "ROC-AUC", f"Ranked {place(found.rows)}"),
+        "curves": draw.curves(found.answers, f"{test}, where nothing is ranked"),
+        "confusions": draw.confusions(found.confusions, task.target.names, test),
         "importances": draw.importances(found.importances[best], f"What {best} looks at"),
     }
+
+
+def folds(learned: "Learned") -> dict[str, Any]:
+    """Every score over the folds with its interval, where folds were drawn."""
+    return {"folds": _table(learned.folds)} if learned.folds else {}
 
 
 def ranking(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -46,7 +46,6 @@ class _Source:
     rows: Frame
     name: str
     facts: Mapping[str, Any]
-    ends_whole: bool = True
 
 
 def _source(task: TableTask, key: str, tables: Tables) -> _Source:
@@ -61,7 +60,7 @@ def _source(task: TableTask, key: str, tables: Tables) -> _Source:
     found = tables.open(task.name).find(key)
     rows = reading.read_csv(found.data, [column.name for column in task.columns], found.where)
     facts = {"source": found.where, "file_sha256": found.digest, "file_bytes": len(found.data)}
-    return _Source(checked(rows, task, found.where), found.where, facts, reading.ends_whole(found.data))
+    return _Source(checked(rows, task, found.where), found.where, facts)
 
 
 class SampleConfig(dg.Config):
@@ -73,17 +72,13 @@ class SampleConfig(dg.Config):
 
 def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
     """The rows of a dataset, checked."""
-    ends_whole = dg.AssetCheckSpec(
-        "file_ends_whole",
-        asset=[task.name, "raw_data"],
-        description="the last line is complete; if not, the file may have been cut in its last field",
-    )
 
     @dg.asset(
         **placed(task, "raw_data", "pandas"),
         dagster_type=TABLE,
-        code_version=code_version(*DOOR, settings=(task.columns, task.target, task.csv, source_of(task.embedded))),
-        check_specs=[ends_whole],
+        code_version=code_version(
+            *DOOR, settings=(task.columns, task.target, task.csv, task.days, source_of(task.embedded))
+        ),
     )
     @retrying
     def raw_data(context: dg.AssetExecutionContext, config: SampleConfig, tables: Tables) -> dg.MaterializeResult:
@@ -101,11 +96,6 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
             value=table,
             data_version=dg.DataVersion(digest(table)),
             metadata={**source.facts, **tabular_pages.rows(table, task)},
-            check_results=[
-                dg.AssetCheckResult(
-                    passed=source.ends_whole, check_name="file_ends_whole", severity=dg.AssetCheckSeverity.WARN
-                )
-            ],
         )
 
     return raw_data

@@ -30,12 +30,13 @@ def compare(learned: Mapping[str, Learned], table: "pd.DataFrame", task: TableTa
         if "validation" in task.parts
         else {}
     )
-    rows = ranked({name: each.report for name, each in learned.items()}, validation, task.seed)
+    test = {name: answers(each.pipeline, table, "test") for name, each in learned.items()}
+    rows = ranked({name: each.report for name, each in learned.items()}, validation, test, task.seed)
     order = [row["model"] for row in rows]
     return Compared(
         rows,
         said(rows),
-        {name: answers(learned[name].pipeline, table, "test") for name in order},
+        {name: test[name] for name in order},
         {name: learned[name].report["confusion"] for name in order},
         {name: learned[name].report["importances"] for name in order},
     )

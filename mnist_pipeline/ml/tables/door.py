@@ -47,8 +47,9 @@ def checked(frame: "pd.DataFrame", task: TableTask, name: str) -> "pd.DataFrame"
     """
     from pandera.errors import SchemaErrors
 
-    typed, unreadable = _typed(frame, task)
-    found = {(row, column): (value, fault) for row, column, value, fault in unreadable}
+    typed, listed = _typed(frame, task)
+    listed += _out_of_order(typed, frame, task)
+    found = {(row, column): (value, fault) for row, column, value, fault in listed}
     try:
         with without("hypothesis"):  # 0.1 s, for made-up tables
             typed = schema_of(task).validate(typed, lazy=True)
@@ -80,6 +81,18 @@ def _typed(frame: "pd.DataFrame", task: TableTask) -> tuple["pd.DataFrame", list
         unread = raw[typed[column.name].isna() & raw.notna()]
         faults += [(row, column.name, _shown(value), fault) for row, value in unread.items()]
     return typed, faults
+
+
+def _out_of_order(typed: "pd.DataFrame", frame: "pd.DataFrame", task: TableTask) -> list[tuple[Any, str, str, str]]:
+    """Dates between which days are counted, and the later one comes first: as (row, column, value, fault).
+
+    Beside the schema, which would say of such a row neither its column nor its value.
+    """
+    return [
+        (row, end, _shown(value), f"before {begin}")
+        for begin, end in task.days.values()
+        for row, value in frame.loc[typed[end] < typed[begin], end].items()
+    ]
 
 
 def _shown(value: Any) -> str:

@@ -62,8 +62,11 @@ def _bars_of_all(bars: Sequence[tuple[str, float, str]], colors: Sequence[str], 
     return png(figure)
 
 
-def correlations(frame: "pd.DataFrame", target: "Target") -> bytes:
-    """Spearman's correlations of numeric columns and the target as a heat map, columns that say the same together."""
+def correlations(frame: "pd.DataFrame", target: "Target", names: tuple[str, str]) -> bytes:
+    """Spearman's correlations of numeric columns and the target as a heat map, columns that say the same together.
+
+    names: of the negative and the positive class; the target is 1 for the positive one.
+    """
     positive = columns.is_positive(target, len(frame))
     numbers = [column for column, _ in columns.by_separation(columns.numeric(frame), positive)]
     if not numbers or not len(positive):
@@ -71,11 +74,12 @@ def correlations(frame: "pd.DataFrame", target: "Target") -> bytes:
     shown = numbers[:MOST]
     matrix = columns.rank_correlations(shown, positive)
     order = np.concatenate([[0], 1 + columns.alike_together(matrix[1:, 1:])])
-    names = [fitted(("target", *(column.name for column in shown))[i], 1.6, _size(len(order))) for i in order]
+    every = (f"target: {names[1]}", *(column.name for column in shown))
+    fit = [fitted(every[i], 1.6, _size(len(order)), "normal" if i else "bold") for i in order]
     words = "rank correlation (Spearman)"
     words += "; grey: none, a column is constant or empty" * bool(np.isnan(matrix).any())
     words += f"; the {len(shown)} of {len(numbers):,} columns that separate best" * (len(numbers) > len(shown))
-    return _heat_map(matrix[np.ix_(order, order)], names, words)
+    return _heat_map(matrix[np.ix_(order, order)], fit, words)
 
 
 def _size(cells: int) -> float:
@@ -84,7 +88,7 @@ def _size(cells: int) -> float:
 
 def _heat_map(matrix: np.ndarray, names: Sequence[str], words: str) -> bytes:
     """On a sheet, since tick labels for 30 columns and a layout to hold them take a third of a second."""
-    longest = max(inches_of(name, _size(len(names))) for name in names)
+    longest = max(inches_of(name, _size(len(names)), "normal" if i else "bold") for i, name in enumerate(names))
     left, top, wide = longest + 0.25, 0.3, min(WIDE - longest - 0.95, 1.2 * len(names))
     tall = min(0.42, wide / len(names)) * len(names)
     figure, axes = sheet(WIDE, top + tall + longest * (0.6 if len(names) <= FEW else 1) + 0.25)
@@ -97,7 +101,7 @@ def _heat_map(matrix: np.ndarray, names: Sequence[str], words: str) -> bytes:
         _write_cells(axes, matrix, across, down)
     axes.plot([left, left + wide], [(down[0] + down[1]) / 2] * 2, color="black", lw=1)  # sets the target apart
     axes.plot([(across[0] + across[1]) / 2] * 2, [top, top + tall], color="black", lw=1)
-    axes.text(left, top - 0.1, words, fontsize=SMALL, color=INK)
+    axes.text(min(left, WIDE - 0.2 - inches_of(words, SMALL)), top - 0.1, words, fontsize=SMALL, color=INK)
     _color_bar(axes, left + wide + 0.12, top, min(tall, 3.0))
     return png(figure)
 

@@ -8,7 +8,7 @@ import numpy as np
 from mnist_pipeline.ml.tables.importance import importances
 from mnist_pipeline.ml.tables.models import Settings, pipeline_of
 from mnist_pipeline.ml.tables.preparing import part_of
-from mnist_pipeline.ml.tables.scores import confusion, cross_validated, scores
+from mnist_pipeline.ml.tables.scores import confusion, cross_validated, fold_interval, scores
 from mnist_pipeline.ml.tables.task import TableTask
 
 if TYPE_CHECKING:
@@ -31,6 +31,14 @@ class Learned:
         found = {f"{part}_{name}": value for part in self._parts for name, value in self.report[part].items()}
         folds = self.report["folds"]
         return {**found, **{f"folds_{name}": float(np.mean(values)) for name, values in folds.items()}}
+
+    @property
+    def folds(self) -> list[dict[str, Any]]:
+        """A row a score: score, mean over the folds, low and high of its 95 % interval; none where none were drawn."""
+        found = {name: (np.mean(values), *fold_interval(values)) for name, values in self.report["folds"].items()}
+        return [
+            {"score": name, "mean": float(mean), "low": low, "high": high} for name, (mean, low, high) in found.items()
+        ]
 
     @property
     def _parts(self) -> list[str]:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-ROW = "row"  # name of the index: rows are counted as a spreadsheet does, the header is row 1
+# Name of the index: rows are counted as a spreadsheet does. The header is row 1, a blank line is a row, too, and a row
+# whose quoted fields hold line breaks is one row.
+ROW = "row"
 FIRST_ROW = 2
 SHOWN = 10  # bad rows that a message names
 ENCODINGS = ("utf-8", "cp1252", "latin-1")  # the last takes any bytes
@@ -24,10 +26,11 @@ class BadTable(ValueError):
 
 
 def read_csv(data: bytes, columns: Sequence[str], name: str) -> "pd.DataFrame":
-    """All columns as text, missing values as None, the index counts rows. name: of the file, for messages.
+    """All columns as text, missing values as None, the index counts rows; blank lines are left out. name: of the file,
+    for messages.
 
-    Raises BadTable for an empty file, other columns than these, and rows with another number of fields, as a file has
-    that was cut in the middle.
+    Raises BadTable for an empty file, other columns than these, rows with another number of fields, as a file has that
+    was cut in the middle, and a last line that does not end.
     """
     text = _decoded(data, name)
     if not text.strip():
@@ -37,12 +40,25 @@ def read_csv(data: bytes, columns: Sequence[str], name: str) -> "pd.DataFrame":
     frame = _rows(text, found, name)
     if not len(frame):
         raise BadTable(f"{name} has a header and no rows: save the table again")
+    _check_end(text, str(frame.iloc[-1, -1] or ""), name)
     return frame[list(columns)]
 
 
-def ends_whole(data: bytes) -> bool:
-    """Whether the last line is complete. A cut inside the last field leaves no other trace."""
-    return data.endswith((b"\n", b"\r"))
+def _check_end(text: str, last: str, name: str) -> None:
+    """Raises BadTable where the last value may be the half of one. last: that value.
+
+    A file that was cut in its last value and one that some programs save without a last line break look alike: 12.9 may
+    be all, or the beginning of 12.948. So neither is taken: who has a whole file adds a line break, once, whereas a
+    wrong number would never be seen.
+    """
+    line = text.rstrip("\r\n")
+    if line == text:
+        raise BadTable(
+            f"{name} does not end with a line break, so its last value may have been cut: it ends with {line[-40:]!r}. "
+            "If it is whole, add a line break at its end; else copy or save it again"
+        )
+    if ("\n" in last or "\r" in last) and not line.endswith('"'):
+        raise BadTable(f"{name} ends within quotes, {line[-40:]!r}: it was cut; copy or save it again")
 
 
 def _decoded(data: bytes, name: str) -> str:
@@ -63,9 +79,12 @@ def _header(text: str, name: str) -> list[str]:
     import io
 
     try:
-        return [field.strip() for field in next(csv.reader(io.StringIO(text, newline=None)))]
+        found = [field.strip() for field in next(csv.reader(io.StringIO(text, newline="")))]
     except csv.Error as error:
         raise BadTable(f"{name} has no header that can be read ({error}): is it a CSV file?") from error
+    if not any(found):
+        raise BadTable(f"{name} begins with a blank line: delete what stands above the names of the columns")
+    return found
 
 
 def _check_columns(found: list[str], wanted: Sequence[str], name: str) -> None:
@@ -76,7 +95,8 @@ def _check_columns(found: list[str], wanted: Sequence[str], name: str) -> None:
     faults += [f"{each!r} is not expected" for each in extra]
     faults += [f"{each!r} is there twice" for each in twice]
     if faults:
-        separator = " It seems to be separated by semicolons: save it with commas." if len(found) == 1 else ""
+        semicolons = len(found) == 1 and ";" in found[0]
+        separator = " It seems to be separated by semicolons: save it with commas." if semicolons else ""
         raise BadTable(f"{name} has other columns than it should: {'; '.join(faults)}.{separator}")
 
 
@@ -99,16 +119,34 @@ def _rows(text: str, header: list[str], name: str) -> "pd.DataFrame":
         return "skip"
 
     table = csv.read_csv(
-        io.BytesIO(text.encode() + b"\n"),  # a header alone must end, too
-        read_options=csv.ReadOptions(use_threads=False, column_names=header, skip_rows=1, block_size=1 << 30),
-        parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note),
+        io.BytesIO(text.rstrip("\r\n").encode() + b"\n"),  # a header alone must end, too
+        read_options=csv.ReadOptions(
+            use_threads=False, column_names=header, skip_rows_after_names=1, block_size=1 << 30
+        ),
+        parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=note, ignore_empty_lines=False),
         convert_options=csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True),
     )
     if bad:
         raise BadTable(_ragged(bad, len(header), name))
     frame = table.to_pandas()
     frame.index = frame.index + FIRST_ROW
-    return frame.rename_axis(ROW)
+    return _without_blank(frame.rename_axis(ROW), text, name)
+
+
+def _without_blank(frame: "pd.DataFrame", text: str, name: str) -> "pd.DataFrame":
+    """Without the rows that are blank lines, the others keep their numbers. A row of commas only is none of them: it
+    looks alike once it is read, so the text is asked; but seldom, since that takes as long again."""
+    if not frame.isna().all(axis=1).any():
+        return frame
+    import csv
+    import io
+
+    rows = enumerate(csv.reader(io.StringIO(text, newline="")), start=FIRST_ROW - 1)
+    try:
+        blank = [number for number, fields in rows if not fields]
+    except csv.Error as error:
+        raise BadTable(f"{name} has blank lines, and they cannot be told apart ({error}): delete them") from error
+    return frame.drop(blank, errors="ignore")  # those at the end are none of it
 
 
 def _ragged(bad: list[Any], fields: int, name: str) -> str:

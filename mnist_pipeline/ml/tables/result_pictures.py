@@ -55,18 +55,22 @@ def curves_of(truth: Sequence[int] | np.ndarray, scores: Sequence[float] | np.nd
     return Curves(false_positives, true_positives, auc, recall, precision, average, positive.mean())
 
 
-def curves(results: "Mapping[str, tuple[np.ndarray, np.ndarray]]") -> bytes:
-    """ROC and precision-recall curves. results: model -> truth (0, 1) and scores, higher for positive, both [N]."""
+def curves(results: "Mapping[str, tuple[np.ndarray, np.ndarray]]", title: str) -> bytes:
+    """ROC and precision-recall curves. results: model -> truth (0, 1) and scores, higher for positive, both [N].
+
+    title: which rows these are.
+    """
     found = {model: curves_of(truth, scores) for model, (truth, scores) in results.items()}
     shares = [each.positive for each in found.values() if each]
     if not shares:
         return message("The rows are all of one class: there are no curves.")
     below = len(found) > INSIDE
-    figure, (roc, recall) = two_panels(WIDE, 3.7 + 0.19 * (len(found) + 2) * below)
+    figure, (roc, recall) = two_panels(WIDE, 3.95 + 0.19 * (len(found) + 2) * below)
     for model, (color, _, line) in looks_of(found).items():
         _curve(roc, recall, model, found[model], {"color": color, "ls": line, "lw": 1.5})
     roc.plot([0, 1], [0, 1], color=GREY, lw=1, label="chance  0.500", zorder=1)
     recall.axhline(float(np.mean(shares)), color=GREY, lw=1, label=f"chance  {np.mean(shares):.3f}", zorder=1)
+    figure.suptitle(fitted(title, WIDE - 0.4, 10), fontsize=10, x=0.01, ha="left")
     _finish(roc, ("false positive rate", "true positive rate"), "model and ROC-AUC", "lower right", below)
     _finish(recall, ("recall", "precision"), "model and average precision", "lower left", below)
     return png(figure)
@@ -83,8 +87,11 @@ def _curve(roc: "Axes", recall: "Axes", model: str, of: Curves | None, style: di
     recall.step(of.recall, of.precision, where="post", label=f"{name}  {of.average_precision:.3f}", **style)
 
 
-def confusions(counts: Mapping[str, Sequence[Sequence[int]]], names: tuple[str, str]) -> bytes:
-    """A small matrix a model, 2×2 counts of rows: true classes down, given answers across, shares of the true class."""
+def confusions(counts: Mapping[str, Sequence[Sequence[int]]], names: tuple[str, str], title: str) -> bytes:
+    """A small matrix a model, 2×2 counts of rows: true classes down, given answers across, shares of the true class.
+
+    title: which rows these are.
+    """
     if not counts:
         return message("No model: nothing to show.")
     across = min(4, len(counts))
@@ -98,9 +105,8 @@ def confusions(counts: Mapping[str, Sequence[Sequence[int]]], names: tuple[str, 
             for row, name in enumerate(names):
                 y = corner[1] + 0.325 + 0.65 * row
                 axes.text(left - 0.08, y, fitted(name, 1.0, SMALL), fontsize=SMALL, ha="right", va="center")
-    axes.text(
-        0.1, axes.get_ylim()[0] - 0.12, "true class down, answered across", fontsize=SMALL, color=INK, va="center"
-    )
+    words = f"{fitted(title, 2.0, SMALL)}; true class down, answered across"
+    axes.text(0.1, axes.get_ylim()[0] - 0.12, words, fontsize=SMALL, color=INK, va="center")
     return png(figure)
 
 

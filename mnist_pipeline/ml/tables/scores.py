@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 FOLDS, REPEATS = 5, 5
 LEVEL = 0.95
-DRAWS = 1_000
+DRAWS = 4_000  # of which 33 lie beyond either end of an interval of 98.3 %, as for the best of four models
 AT_ONCE = 50  # draws: 1,000 of 40,000 rows together take 2 GB
 
 
@@ -91,21 +91,26 @@ def fold_interval(folds: Sequence[float]) -> tuple[float, float]:
     return max(0.0, mean - off), min(1.0, mean + off)
 
 
-def folds_differ(best: np.ndarray, other: np.ndarray) -> bool:
+def level_of(comparisons: int) -> float:
+    """The level of each of several intervals that together hold at 95 % (Bonferroni; Dunn 1961)."""
+    return 1 - (1 - LEVEL) / max(1, comparisons)
+
+
+def folds_differ(best: np.ndarray, other: np.ndarray, level: float = LEVEL) -> bool:
     """Whether the means differ by more than noise, by the corrected t test on the same folds."""
     gaps = best - other
-    return bool(abs(gaps.mean()) > _t_value(len(gaps)) * fold_error(gaps))
+    return bool(abs(gaps.mean()) > _t_value(len(gaps), level) * fold_error(gaps))
 
 
 def auc_draws(truth: np.ndarray, probability: np.ndarray, seed: int) -> np.ndarray:
-    """The ROC-AUC of 1,000 resamples of the same rows (bootstrap), of each class by itself so that none is ever without
+    """The ROC-AUC of 4,000 resamples of the same rows (bootstrap), of each class by itself so that none is ever without
     one; with the same seed of the same rows for each model.
 
     By weights instead of copies: a resample is how often each row stands in it, so that rows are sorted only once.
     """
     draw = np.random.default_rng(seed)
     order = np.argsort(probability, kind="stable")
-    begins = np.flatnonzero(np.diff(probability[order], prepend=-1.0))
+    begins = _begins(probability[order], truth[order])
     blocks = (_weights(draw, truth) for _ in range(DRAWS // AT_ONCE))
     return np.concatenate([_weighted_aucs(weights, truth, order, begins) for weights in blocks])
 
@@ -114,27 +119,38 @@ def _weights(draw: np.random.Generator, truth: np.ndarray) -> np.ndarray:
     """How often each row stands in each of some resamples: [draws, N]."""
     weights = np.zeros((AT_ONCE, len(truth)), np.int64)
     for rows in (np.flatnonzero(truth), np.flatnonzero(~truth)):
-        weights[:, rows] = draw.multinomial(len(rows), np.full(len(rows), 1 / len(rows)), AT_ONCE)
+        chosen = draw.integers(len(rows), size=(AT_ONCE, len(rows)))  # a multinomial takes ten times as long
+        chosen += len(rows) * np.arange(AT_ONCE)[:, None]
+        weights[:, rows] = np.bincount(chosen.ravel(), minlength=chosen.size).reshape(chosen.shape)
     return weights
 
 
+def _begins(probability: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Where other rows begin, of those in order of probability: rows that tie are together, and so are neighbours of
+    one class, whose order among themselves counts for nothing. Few sums are left, which takes a third of the time."""
+    begins = np.flatnonzero(np.diff(probability, prepend=-1.0))
+    share = np.add.reduceat(truth, begins, dtype=float) / np.diff(begins, append=len(truth))
+    return begins[(np.diff(share, prepend=-1.0) != 0) | ((share > 0) & (share < 1))]
+
+
 def _weighted_aucs(weights: np.ndarray, truth: np.ndarray, order: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """weights: [draws, N]; begins: where another probability begins among the ordered."""
-    positive = np.add.reduceat((weights * truth)[:, order], begins, axis=1)
-    negative = np.add.reduceat((weights * ~truth)[:, order], begins, axis=1)
+    """weights: [draws, N]; begins: as by `_begins`."""
+    ordered = weights[:, order]
+    positive = np.add.reduceat(ordered * truth[order], begins, axis=1)
+    negative = np.add.reduceat(ordered, begins, axis=1) - positive
     below = np.cumsum(negative, axis=1) - negative / 2  # of rows that tie, half count as below
     return (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
 
 
-def draw_interval(draws: np.ndarray) -> tuple[float, float]:
-    """95 % interval by percentiles."""
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def draw_interval(draws: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+    """An interval by percentiles."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
-def draws_differ(best: np.ndarray, other: np.ndarray) -> bool:
+def draws_differ(best: np.ndarray, other: np.ndarray, level: float = LEVEL) -> bool:
     """Whether zero lies outside of the interval of the paired differences."""
-    low, high = draw_interval(best - other)
+    low, high = draw_interval(best - other, level)
     return not low <= 0 <= high
 
 
@@ -143,7 +159,7 @@ def fold_error(values: np.ndarray) -> float:
     return float(np.sqrt((1 / len(values) + 1 / (FOLDS - 1)) * values.var(ddof=1)))
 
 
-def _t_value(count: int) -> float:
-    from scipy.stats import t
+def _t_value(count: int, level: float = LEVEL) -> float:
+    from scipy.special import stdtrit  # the quantile of Student's t, without all of scipy.stats
 
-    return float(t.ppf((1 + LEVEL) / 2, count - 1))
+    return float(stdtrit(count - 1, (1 + level) / 2))

@@ -34,7 +34,8 @@ SUPERSTORE = TableTask(
         Column("Discount", low=0, high=1),
         Column("Profit"),
     ),
-    target=Target("Profit", above=0, names=("loss", "profit")),
+    # "no profit", not "loss": 65 lines of the real table break even
+    target=Target("Profit", above=0, names=("no profit", "profit")),
     models={
         "decision_tree": DecisionTree(max_depth=8, min_samples_leaf=10),
         "random_forest": RandomForest(trees=100, min_samples_leaf=3),

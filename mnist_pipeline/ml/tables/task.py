@@ -71,9 +71,9 @@ class TableTask:
     """A table, the question about it, and the models that answer it.
 
     name: prefix of the assets. embedded: the table that comes with the project, if any. csv: how files are written;
-    None: there are none, and the embedded table is all. days: new column -> (from, to), two dates. models: the
-    settings of each kind of model by its name. parts: share of the rows of each part, in order; "train" and "test"
-    are needed, "validation" may stand between them.
+    None: there are none, and the embedded table is all. days: new column -> (from, to), two dates, of which the second
+    is in no row before the first. models: the settings of each kind of model by its name. parts: share of the rows of
+    each part, in order; "train" and "test" are needed, "validation" may stand between them.
     """
 
     name: str
@@ -102,8 +102,13 @@ class TableTask:
     @property
     def numbers(self) -> tuple[str, ...]:
         """Feature columns that are numbers, those made from dates among them."""
+        return (*(each.name for each in self.seen if each.kind == "number"), *self.made)
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Feature columns that are made from dates."""
         dates = [date_part(each.name, part) for each in self.seen if each.kind == "date" for part in DATE_PARTS]
-        return (*(each.name for each in self.seen if each.kind == "number"), *self.days, *dates)
+        return (*self.days, *dates)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -139,8 +144,14 @@ def _check(task: TableTask) -> None:
     named = {task.target.column, *(date for pair in task.days.values() for date in pair)}
     if unknown := sorted(named - set(names)):
         raise BadTask(f"{task.name}: {', '.join(unknown)} is used and not described; add it to columns")
-    if clash := sorted({TARGET, PART, *task.days} & set(names)):
+    added = (TARGET, PART, *task.made)
+    if clash := sorted({name for name in added if name in names or added.count(name) > 1}):
         raise BadTask(f"{task.name}: {', '.join(clash)} is the name of a column that is added: rename yours")
+    for column in task.columns:
+        _check_column(column, task.name)
+    for new, pair in task.days.items():
+        if wrong := [name for name in pair if task.column(name).kind != "date"]:
+            raise BadTask(f"{task.name}: {new} counts days, and {', '.join(wrong)} is no date: give its kind as date")
     if (task.target.above is None) == (task.target.equals is None):
         raise BadTask(f"{task.name}: the target has either `above` or `equals`")
     _check_target(task)
@@ -162,6 +173,20 @@ def _check(task: TableTask) -> None:
         raise BadTask(f"{task.name}: it has no models; usual_models() are four")
     if not task.features:
         raise BadTask(f"{task.name}: no column is left that a model could see")
+
+
+def _check_column(column: Column, task: str) -> None:
+    bounds = [bound for bound in (column.low, column.high) if bound is not None]
+    if bounds and column.kind != "number":
+        raise BadTask(f"{task}: {column.name} is a {column.kind}: low and high are for numbers only")
+    if bounds != sorted(bounds):
+        raise BadTask(
+            f"{task}: {column.name} is at least {column.low:g} and at most {column.high:g}: no number is both"
+        )
+    if column.categories and column.kind != "category":
+        raise BadTask(
+            f"{task}: {column.name} is a {column.kind}, and categories are those of a category: give that kind"
+        )
 
 
 def _check_target(task: TableTask) -> None:

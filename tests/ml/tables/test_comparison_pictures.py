@@ -32,6 +32,9 @@ def test_noise_is_said_in_words() -> None:
         "0.940 (0.920 to 0.960)\nwithin noise of the best",
         "0.910 (0.890 to 0.930)\nworse, beyond noise",
     ]
+    ahead = [verdict(1, {**ROWS[1], "ahead_on_test": how}) for how in ("no", "within noise", "beyond noise")]
+    told = "0.950 (0.930 to 0.970)\nwithin noise of the best"
+    assert ahead == [told, f"{told}; on test ahead, within noise", f"{told}; on test ahead, beyond noise"]
     assert verdict(3, row("failed", NAN)) == "no score"
     assert verdict(0, row("alone", 0.5)) == "0.500\nthe best"
 
@@ -42,19 +45,20 @@ def test_noise_is_said_in_words() -> None:
     ids=["none", "three", "one", "no score", "gaps"],
 )
 def test_any_leaderboard(rows: list[dict]) -> None:
-    fits_the_page(leaderboard(rows, "$ROC$-AUC"))
+    fits_the_page(leaderboard(rows, "$ROC$-AUC", f"Ranked on {LONG}"))
 
 
 def test_what_is_within_noise_is_marked() -> None:
     other = [*ROWS[:2], row("knn", 0.94, 0.92, 0.96, False)]
-    assert leaderboard(ROWS, "accuracy") != leaderboard(other, "accuracy")
+    assert leaderboard(ROWS, "accuracy", "test") != leaderboard(other, "accuracy", "test")
+    assert leaderboard(ROWS, "accuracy", "test") != leaderboard(ROWS, "accuracy", "validation")
 
 
 @pytest.mark.parametrize(("datasets", "models"), [(1, 4), (2, 9), (30, 1)])
 def test_any_number_of_datasets(datasets: int, models: int) -> None:
     rows = [
         {"dataset": f"superstore, the export of northern regions, corrected, $ version {i}", "model": f"model {j}"}
-        | {"score": 0.8 + 0.001 * (7 * i + 3 * j)}
+        | {"score": 0.8 + 0.001 * (7 * i + 3 * j), "ranked_on": "validation" if i % 2 else "5×5 folds"}
         for i in range(datasets)
         for j in range(models)
     ]
@@ -62,8 +66,14 @@ def test_any_number_of_datasets(datasets: int, models: int) -> None:
 
 
 def test_a_dataset_without_scores_is_still_a_line() -> None:
-    known = [{"dataset": "a", "model": "m", "score": 0.5}]
-    more = [*known, {"dataset": LONG, "model": "m", "score": NAN}]
+    known = [{"dataset": "a", "model": "m", "score": 0.5, "ranked_on": "folds"}]
+    more = [*known, {"dataset": LONG, "model": "m", "score": NAN, "ranked_on": "folds"}]
     assert len(fits_the_page(datasets_side_by_side(more, "x"))) > len(fits_the_page(datasets_side_by_side(known, "x")))
     fits_the_page(datasets_side_by_side(more[1:], "x"))
     fits_the_page(datasets_side_by_side([], "x"))
+
+
+def test_datasets_that_were_ranked_on_other_rows_say_so() -> None:
+    rows = [{"dataset": name, "model": "m", "score": 0.5, "ranked_on": "validation"} for name in "ab"]
+    other = [rows[0], {**rows[1], "ranked_on": "5×5 folds"}]
+    assert datasets_side_by_side(rows, "x") != datasets_side_by_side(other, "x")

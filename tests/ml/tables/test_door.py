@@ -44,6 +44,7 @@ def test_the_embedded_tables_pass(task: TableTask) -> None:
         ("Order Date", "2018-11-08", "no date like %m/%d/%Y"),
         ("Order Date", "13/32/2018", "no date like %m/%d/%Y"),
         ("Ship Date", None, "missing"),
+        ("Ship Date", "1/1/2001", "before Order Date"),
         ("Profit", None, "missing"),
         ("Segment", "Robots", "none of Consumer, Corporate, Home Office"),
     ],
@@ -70,11 +71,11 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
     frame = rows_of(SUPERSTORE)
     frame.loc[[30, 20], "Quantity"] = "0"
     frame.loc[20, "Sales"] = "?"
-    frame.loc[10, "Profit"] = None
-    with pytest.raises(BadRows, match=r"x.csv: 4 bad values in 3 rows \(the header is row 1\)") as caught:
+    frame.loc[10, ["Ship Date", "Profit"]] = ["1/1/2001", None]
+    with pytest.raises(BadRows, match=r"x.csv: 5 bad values in 3 rows \(the header is row 1\)") as caught:
         checked(frame, SUPERSTORE, "x.csv")
     assert [(each["row"], each["column"]) for each in caught.value.rows] == [
-        *((10, "Profit"), (20, "Sales"), (20, "Quantity"), (30, "Quantity")),
+        *((10, "Ship Date"), (10, "Profit"), (20, "Sales"), (20, "Quantity"), (30, "Quantity")),
     ]
 
 

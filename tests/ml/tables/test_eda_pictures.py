@@ -25,13 +25,13 @@ def cancer() -> Odd:
 def test_any_table_gives_five_pictures(odd: Odd) -> None:
     fits_the_page(eda_pictures.target_balance(odd.target, NAMES))
     fits_the_page(eda_pictures.missingness(odd.frame))
-    fits_the_page(eda_pictures.correlations(odd.frame, odd.target))
+    fits_the_page(eda_pictures.correlations(odd.frame, odd.target, NAMES))
     fits_the_page(numeric_distributions(odd.frame, odd.target, NAMES))
     fits_the_page(category_rates(odd.frame, odd.target, NAMES))
 
 
 def test_thirty_columns_are_drawn_large_enough_to_be_read(cancer: Odd) -> None:
-    for png in (numeric_distributions(*cancer, NAMES), eda_pictures.correlations(*cancer)):
+    for png in (numeric_distributions(*cancer, NAMES), eda_pictures.correlations(*cancer, NAMES)):
         tall, wide = fits_the_page(png).shape
         assert wide >= 800
         assert tall >= 700
@@ -40,7 +40,9 @@ def test_thirty_columns_are_drawn_large_enough_to_be_read(cancer: Odd) -> None:
 def test_the_pictures_depend_on_target_and_names(cancer: Odd) -> None:
     frame, flipped = cancer.frame.iloc[:, :2], ~cancer.target
     assert numeric_distributions(frame, cancer.target, ("a", "b")) != numeric_distributions(frame, flipped, ("a", "b"))
-    assert eda_pictures.correlations(frame, cancer.target) != eda_pictures.correlations(frame, flipped)
+    assert eda_pictures.correlations(frame, cancer.target, NAMES) != eda_pictures.correlations(frame, flipped, NAMES)
+    both = [eda_pictures.correlations(frame, cancer.target, ("a", name)) for name in "bc"]
+    assert both[0] != both[1]
     assert eda_pictures.target_balance(flipped, ("a", "b")) != eda_pictures.target_balance(flipped, ("a", "c"))
 
 

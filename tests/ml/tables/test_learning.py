@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from mnist_pipeline.ml.tables.learning import SMALL, Learned, learn
 from mnist_pipeline.ml.tables.models import MODELS, LogisticRegression, RandomForest
 from mnist_pipeline.ml.tables.preparing import part_of
 from mnist_pipeline.ml.tables.ranking import ranked, said
+from mnist_pipeline.ml.tables.scores import scores
 from mnist_pipeline.ml.tables.superstore import SUPERSTORE
 
 QUICK = {**SUPERSTORE.models, "random_forest": RandomForest(trees=10)}
@@ -45,8 +47,11 @@ def test_folds_are_drawn_only_where_the_test_part_is_small(orders: pd.DataFrame)
     assert (many["part"] == "test").sum() >= SMALL
     report = learn(many, SUPERSTORE, LogisticRegression()).report
     assert report["folds"] == {}
-    rows = ranked({"one": report}, {"one": (np.array([True, False]), np.array([0.9, 0.1]))}, seed=0)
+    answers = {"one": (np.array([True, False]), np.array([0.9, 0.1]))}
+    rows = ranked({"one": report}, answers, answers, seed=0)
     assert rows[0]["ranked_on"] == "validation"
+    assert "folds_accuracy" not in rows[0]
+    assert said(rows).endswith("; there is no other")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -69,7 +74,63 @@ def test_the_ranking_is_by_folds_and_says_who_is_within_noise(compared: Compared
     assert all(row["low"] <= row["score"] <= row["high"] for row in compared.rows)
     assert not compared.rows[-1]["within_noise"]
     assert compared.sentence == said(compared.rows)
-    assert compared.sentence.startswith(f"{best['model']} is best: ROC-AUC {best['score']:.4f} on 5×5 folds")
+    told = f"{best['model']} is best over 5×5 folds of the training part: ROC-AUC {best['score']:.4f}"
+    assert compared.sentence.startswith(told)
+
+
+def test_every_score_of_the_folds_has_an_interval(learned: dict[str, Learned], compared: Compared) -> None:
+    folds = {row["score"]: row for row in learned["knn"].folds}
+    assert list(folds) == ["accuracy", "balanced_accuracy", "precision", "recall", "f1", "roc_auc"]
+    assert all(row["low"] < row["mean"] < row["high"] for row in folds.values())
+    (row,) = (row for row in compared.rows if row["model"] == "knn")
+    assert (row["low"], row["high"]) == (folds["roc_auc"]["low"], folds["roc_auc"]["high"])
+    accuracy = [row[f"folds_accuracy{end}"] for end in ("", "_low", "_high")]
+    assert accuracy == [folds["accuracy"][name] for name in ("mean", "low", "high")]
+
+
+Answers = tuple[np.ndarray, np.ndarray]
+TRUTH = np.arange(2_000) % 4 > 0
+
+
+def answered(good: float, noise: int, rows: int = 2_000) -> Answers:
+    """Answers that are the better the larger `good` is; of the same noise, they differ by that only."""
+    drawn = np.random.default_rng(noise).normal(size=rows)
+    return TRUTH[:rows], 1 / (1 + np.exp(-good * TRUTH[:rows] - drawn))
+
+
+def reports_of(validation: dict[str, Answers], test: dict[str, Answers]) -> dict[str, Any]:
+    return {
+        name: {"folds": {}, "validation": scores(*validation[name]), "test": scores(*test[name])} for name in validation
+    }
+
+
+def rows_of(validation: dict[str, Answers], test: dict[str, Answers]) -> list[dict[str, Any]]:
+    return ranked(reports_of(validation, test), validation, test, seed=0)
+
+
+def test_the_more_models_the_best_is_compared_with_the_more_it_takes_to_be_beyond_noise() -> None:
+    two = {"a": answered(2.0, 0), "b": answered(1.8, 1)}
+    many = {**two, **{f"c{i}": answered(1.0, i) for i in range(19)}}
+    (alone,) = (row["within_noise"] for row in rows_of(two, two)[1:])
+    among = {row["model"]: row["within_noise"] for row in rows_of(many, many)}
+    assert (alone, among["b"], among["c0"]) == (False, True, False)
+
+
+def test_what_test_says_against_the_ranking_is_said() -> None:
+    validation = {"a": answered(2.5, 0), "b": answered(2.4, 0), "c": answered(1.0, 1)}
+    agreed = said(rows_of(validation, validation))
+    assert agreed.startswith("a is best on validation: ROC-AUC ")
+    assert "Test" not in agreed
+    rows = rows_of(validation, {"a": answered(1.0, 0), "b": answered(2.5, 0), "c": answered(1.01, 0, 400)})
+    assert [(row["model"], row["ahead_on_test"]) for row in rows][:2] == [("a", "no"), ("b", "beyond noise")]
+    assert "Test, on which nothing is ranked, has another order: b ahead of it beyond noise" in said(rows)
+
+
+def test_another_order_on_test_that_may_be_noise_is_said_as_that() -> None:
+    validation = {"a": answered(2.5, 0), "b": answered(2.0, 1)}
+    rows = rows_of(validation, {"a": answered(2.0, 2, 200), "b": answered(2.0, 7, 200)})
+    assert rows[1]["ahead_on_test"] == "within noise"
+    assert said(rows).endswith("has another order: b ahead of it within noise")
 
 
 def test_a_model_and_its_twin_are_within_noise(learned: dict[str, Learned], orders: pd.DataFrame) -> None:

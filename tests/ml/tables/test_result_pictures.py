@@ -19,15 +19,23 @@ CLASSES = [("no", "yes"), (LONG, "$x$\n")]
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_curves_of_any_number_of_models(count: int) -> None:
     results = {model: (TRUTH, RNG.normal(size=100) + TRUTH) for model in MODELS[:count]}
-    assert fits_the_page(result_pictures.curves(results)).shape[1] > 800
+    assert fits_the_page(result_pictures.curves(results, "On test, 100 rows")).shape[1] > 800
+
+
+def test_curves_and_confusions_say_which_rows_these_are() -> None:
+    results = {"a": (TRUTH, TRUTH.astype(float))}
+    assert result_pictures.curves(results, "On test") != result_pictures.curves(results, "On validation")
+    counts = {"a": [[5, 1], [1, 4]]}
+    pictures = [result_pictures.confusions(counts, ("no", "yes"), title) for title in ("On test", "On validation")]
+    assert pictures[0] != pictures[1]
 
 
 @pytest.mark.parametrize("truth", [np.zeros(3), np.ones(1)], ids=["three rows", "one row"])
 def test_one_class_has_no_curves_and_this_is_said(truth: np.ndarray) -> None:
     scores = np.linspace(0, 1, len(truth))
     assert curves_of(truth, scores) is None
-    nothing = result_pictures.curves({"a": (truth, scores)})
-    something = result_pictures.curves({"a": (truth, scores), "b": (TRUTH, TRUTH.astype(float))})
+    nothing = result_pictures.curves({"a": (truth, scores)}, LONG)
+    something = result_pictures.curves({"a": (truth, scores), "b": (TRUTH, TRUTH.astype(float))}, LONG)
     assert fits_the_page(nothing).shape[0] < fits_the_page(something).shape[0]
 
 
@@ -42,17 +50,21 @@ def test_curves_hold_the_areas_under_them() -> None:
 
 def test_a_score_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="NaN"):
-        result_pictures.curves({"a": ([0, 1], [float("nan"), 1.0])})  # type: ignore[dict-item]
+        result_pictures.curves({"a": ([0, 1], [float("nan"), 1.0])}, "test")  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("names", CLASSES, ids=["short", "long"])
 @pytest.mark.parametrize("count", [0, 1, 4, 6])
 def test_confusions_of_any_number_of_models(count: int, names: tuple[str, str]) -> None:
-    fits_the_page(result_pictures.confusions({model: [[9_999_999, 1], [0, 0]] for model in MODELS[:count]}, names))
+    fits_the_page(
+        result_pictures.confusions(
+            {model: [[9_999_999, 1], [0, 0]] for model in MODELS[:count]}, names, f"On $test$ {LONG}"
+        )
+    )
 
 
 def test_confusions_show_the_counts() -> None:
-    one, other = (result_pictures.confusions({"a": [[5, n], [1, 4]]}, ("no", "yes")) for n in (2, 3))
+    one, other = (result_pictures.confusions({"a": [[5, n], [1, 4]]}, ("no", "yes"), "test") for n in (2, 3))
     assert one != other
 
 

@@ -72,6 +72,23 @@ def test_the_same_answers_do_not_differ_and_clearly_better_ones_do() -> None:
     assert scores.draws_differ(same, better)
 
 
+def test_several_intervals_hold_together_at_the_level_of_one() -> None:
+    assert scores.level_of(1) == scores.level_of(0) == scores.LEVEL
+    assert scores.level_of(3) == pytest.approx(1 - 0.05 / 3)
+    draws = np.random.default_rng(0).normal(size=scores.DRAWS)
+    low, high = scores.draw_interval(draws, scores.level_of(3))
+    assert (low, high) == (pytest.approx(-2.39, abs=0.15), pytest.approx(2.39, abs=0.15))
+    assert (draws > high).sum() >= 30  # else the end of the interval would itself be noise
+
+
+def test_a_difference_of_folds_that_is_beyond_noise_alone_is_not_among_many() -> None:
+    folds = 0.9 + 0.02 * np.random.default_rng(0).normal(size=25)
+    gaps = 0.01 * np.random.default_rng(1).normal(size=25)
+    other = folds - gaps + gaps.mean() - 2.2 * scores.fold_error(gaps)  # t is 2.2; 2.06 is needed alone
+    assert scores.folds_differ(folds, other)
+    assert not scores.folds_differ(folds, other, scores.level_of(3))
+
+
 def test_folds_that_scatter_do_not_differ_and_steady_ones_do() -> None:
     draw = np.random.default_rng(0)
     folds = 0.9 + 0.02 * draw.normal(size=25)

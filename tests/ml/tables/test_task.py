@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,16 @@ TINY = TableTask(
 def answered(column: Column) -> TableTask:
     """The same with another column for the answer."""
     return replace(TINY, columns=(*TINY.columns[:2], column))
+
+
+def added(*columns: Column, **changes: Any) -> TableTask:
+    """The same with more columns."""
+    return replace(TINY, columns=(*TINY.columns, *columns), **changes)
+
+
+def test_bounds_that_are_equal_and_a_part_of_a_date_that_no_model_sees_are_no_contradiction() -> None:
+    assert "width" in added(Column("width", low=1, high=1)).features
+    assert "from year" in added(Column("from", "date", left_out="as its year"), Column("from year")).features
 
 
 def test_no_model_sees_the_answer_or_what_is_left_out() -> None:
@@ -49,6 +60,19 @@ def test_superstore_says_of_every_column_whether_it_is_seen_or_why_not() -> None
         (lambda: replace(TINY, target=replace(TINY.target, column="gone")), "gone is used and not described"),
         (lambda: replace(TINY, days={"wait": ("size", "later")}), "later is used"),
         (lambda: replace(TINY, columns=(*TINY.columns, Column("part"))), "part is the name of a column that is added"),
+        (
+            lambda: added(Column("from", "date"), days={"wait": ("from", "size")}),
+            "wait counts days, and size is no date",
+        ),
+        (lambda: added(Column("from", "date", low=0)), "from is a date: low and high are for numbers"),
+        (lambda: added(Column("kind 2", "category", high=0)), "kind 2 is a category: low and high are for numbers"),
+        (lambda: added(Column("from", "date"), Column("from year")), "from year is the name of a column that is added"),
+        (
+            lambda: added(Column("from", "date"), days={"from month": ("from", "from")}),
+            "from month is the name of a column that is added",
+        ),
+        (lambda: added(Column("width", low=2, high=1.5)), "width is at least 2 and at most 1.5: no number is both"),
+        (lambda: added(Column("width", categories=("1", "2"))), "width is a number, and categories are those of a"),
         (lambda: replace(TINY, target=replace(TINY.target, above=1.0)), "either `above` or `equals`"),
         (lambda: replace(TINY, target=replace(TINY.target, equals=None)), "either `above` or `equals`"),
         (lambda: replace(TINY, columns=(*TINY.columns, Column("name", "text"))), "name is text"),
