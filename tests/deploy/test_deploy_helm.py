@@ -250,6 +250,11 @@ def test_the_doctor_finds_in_the_daemons_pod_what_prod_needs() -> None:
     assert told == ["mnist-settings", "mnist-s3", "mnist-slack"]
 
 
+def test_the_wait_for_the_code_location_ends() -> None:
+    """It is `until nslookup …`; a newer one fails when one search domain of several has no such name."""
+    assert VALUES["busybox"]["image"]["tag"] == "1.28"
+
+
 def test_the_ports_need_no_root_and_the_probe_asks_the_same() -> None:
     web = VALUES["dagsterWebserver"]
     assert web["readinessProbe"]["httpGet"] == {"path": "/server_info", "port": web["service"]["port"]}
