@@ -33,7 +33,7 @@ class RayTrainingFailed(RuntimeError):
 
 
 class ProcessorsTaken(TimeoutError):
-    """A node has as many processors, and others held them for too long. Dagster tries the step again."""
+    """No node had as many processors free for too long. They may come free, so Dagster tries the step again."""
 
 
 ERRORS = {"failed": RayTrainingFailed, "away": ClusterAway, "taken": ProcessorsTaken}

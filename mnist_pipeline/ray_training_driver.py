@@ -88,7 +88,7 @@ def _trained(order: Order) -> Iterator[dict[str, Any]]:
 
 def _fit(order: Order, bell: Any) -> None:
     """By one worker. Ray's own storage is not used, but wants a folder."""
-    os.environ[START_S] = str(max(1.0, order.wait_s / (1 + STARTS)))  # read on import
+    os.environ[START_S] = str(max(1.0, order.wait_s / (1 + STARTS)))  # Ray passes it on to what starts the worker
     import ray.train
     from ray.train.torch import TorchTrainer
     from ray.train.v2.api.config import FailureConfig
@@ -162,7 +162,7 @@ def _failure(error: Exception, order: dict[str, Any]) -> dict[str, Any]:
 
 def _taken(order: dict[str, Any]) -> str:
     return (
-        f"Ray cluster {order['address']}: for {order['wait_s']:.0f} s others held the {order['cpus']} processors and "
-        f"{order['gpus']} GPUs that the training asks for: wait longer (MNIST_TRAIN_WAIT_S), ask for fewer "
-        "(MNIST_TRAIN_CPUS), or add a node"
+        f"Ray cluster {order['address']}: for {order['wait_s']:.0f} s no node had {order['cpus']} processors and "
+        f"{order['gpus']} GPUs free, which the training asks for (others hold them, or a node was lost): wait longer "
+        "(MNIST_TRAIN_WAIT_S), ask for fewer (MNIST_TRAIN_CPUS), or add a node"
     )
