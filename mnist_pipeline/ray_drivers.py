@@ -81,7 +81,7 @@ class Driver:
             ) from None
         self._told("it is joined", line, "joined")
 
-    def wait(self, what: str, seconds: float | None, key: str) -> Any:
+    def wait(self, what: str, seconds: float, key: str) -> Any:
         """What it says next under this key. Raises one of `errors` when it fails, ends, or says nothing in time."""
         try:
             line = self.lines.get(timeout=seconds)

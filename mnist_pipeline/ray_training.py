@@ -25,20 +25,26 @@ if TYPE_CHECKING:
 DRIVER = "mnist_pipeline.ray_training_driver"
 DIVERGED = "diverged"
 ANSWERS_S = 60.0  # that a cluster may take to say what it has
+AN_EPOCH = "an epoch of the training ends (does the worker hang? MNIST_EPOCH_WAIT_S is for how long to wait)"
 
 
 class RayTrainingFailed(RuntimeError):
     """The cluster did not train: it says why. What is in the last checkpoint is not lost."""
 
 
-ERRORS = {"failed": RayTrainingFailed, "away": ClusterAway}
+class ProcessorsTaken(TimeoutError):
+    """No node had as many processors free for too long. They may come free, so Dagster tries the step again."""
+
+
+ERRORS = {"failed": RayTrainingFailed, "away": ClusterAway, "taken": ProcessorsTaken}
 
 
 @dataclass(frozen=True)
 class Order:
     """What driver and worker have to know. data, bound: of the files with the images, and with the checkpoints.
 
-    cpus: processors of the worker, and threads of torch; gpus: 0 or 1; wait_s: for a node that has as many.
+    cpus: processors of the worker, and threads of torch; gpus: 0 or 1; wait_s: for a node that has as many, and then
+    until they are free.
     """
 
     address: str
@@ -58,8 +64,9 @@ class Order:
 class RayTrainer:
     """One worker of a Ray cluster, by TorchTrainer. address: of the head, host:port; the run is on one of its nodes.
 
-    location: of checkpoints, a bucket or a folder that all nodes see under the same path. The others: see `Order`.
-    With as many threads it gives the same weights as this process would.
+    location: of checkpoints, a bucket or a folder that all nodes see under the same path. epoch_s: how long no epoch
+    may end before the cluster is given up. The others: see `Order`. With as many threads it gives the same weights as
+    this process would.
     """
 
     address: str
@@ -68,13 +75,14 @@ class RayTrainer:
     every_s: float
     cpus: int
     wait_s: float
+    epoch_s: float
     log: Log
 
     @contextmanager
     def fitted(self, lesson: Lesson, on_epoch: OnEpoch, on_step: OnStep) -> Iterator[Trained]:
         """on_epoch is told at the end, of all epochs of this run; meanwhile the worker's lines are in its output.
 
-        Raises ClusterAway, RayTrainingFailed, TrainingDiverged; ValueError where Ray is not installed.
+        Raises ClusterAway, ProcessorsTaken, RayTrainingFailed, TrainingDiverged; ValueError where Ray is not installed.
         """
         if lesson.config.architecture not in NETWORKS:  # fitted in one step, with nothing to go on from
             with LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, self.log).fitted(
@@ -102,7 +110,9 @@ class RayTrainer:
             said.order(asdict(order))
             said.wait_until_joined(self.address)
             said.wait("a node fits", self.wait_s + ANSWERS_S, "fits")
-            said.wait("the model is trained", None, "trained")
+            patience = self.wait_s + ANSWERS_S + self.epoch_s  # the worker has to get its processors first
+            while said.wait(AN_EPOCH, patience, "goes_on"):
+                patience = self.epoch_s
 
     def _files(self, lesson: Lesson) -> tuple[CheckpointFiles, CheckpointFiles]:
         """Of the checkpoints, and of the data."""

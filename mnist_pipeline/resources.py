@@ -175,7 +175,7 @@ class Training(dg.ConfigurableResource):
 
     location: a folder or s3://bucket/prefix; every_s: seconds at least between two checkpoints. address: of the head
     of a Ray cluster, host:port; empty for the process of the run. cpus: that its worker asks for; wait_s: for a node
-    that has as many.
+    that has as many, and until they are free; epoch_s: how long no epoch may end there.
     """
 
     location: str
@@ -184,13 +184,14 @@ class Training(dg.ConfigurableResource):
     address: str = ""
     cpus: int = 1
     wait_s: float = 120.0
+    epoch_s: float = 1_800.0
 
     def open(self, log: Log) -> Trainer:
         """What trains; nothing is read or written yet. log: is told where it goes on from, and what is refused."""
         if self.address:
             from mnist_pipeline.ray_training import RayTrainer
 
-            return RayTrainer(self.address, self.location, self.endpoint, self.every_s, self.cpus, self.wait_s, log)
+            return RayTrainer(log=log, **self.model_dump())
         return LocalTrainer(shelf_at(self.location, self.endpoint), self.every_s, log)
 
 
@@ -412,6 +413,7 @@ def _resources(
             address=training_cluster(env),
             cpus=whole(env, "MNIST_TRAIN_CPUS", 1, "processors", low=1, high=1_000),
             wait_s=number(env, "MNIST_TRAIN_WAIT_S", 120.0, "seconds"),
+            epoch_s=number(env, "MNIST_EPOCH_WAIT_S", 1_800.0, "seconds", low=1.0),
         ),
         "tuning": Tuning(
             folder=str(state_folder(env) / "tuning" / "studies"), location=at("tuning"), endpoint=endpoint

@@ -12,6 +12,7 @@ import os
 import secrets
 import select
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TWO_NODES = ({"num_cpus": 1}, {"num_cpus": 1})
 NOTICED_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
 """For a cluster that loses a node: Ray looks for it every second, and not for half a minute."""
+LISTENS = "0A"  # in /proc/net/tcp
 STARTS_S, ENDS_S, TURN_S = 60, 20, 1_200
 _depth = 0  # clusters of this process
 
@@ -93,6 +96,30 @@ def _alone() -> Iterator[None]:
             yield
         finally:
             _depth -= 1
+
+
+def doors(cluster: RayCluster) -> set[str]:
+    """The addresses at which its processes listen: all those that have its environment."""
+    sockets = {socket for folder in Path("/proc").glob("[0-9]*") for socket in _sockets(folder, str(cluster.logs))}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    return {_address(row[1]) for row in rows if row[3] == LISTENS and f"socket:[{row[9]}]" in sockets}
+
+
+def _sockets(process: Path, sign: str) -> Iterator[str]:
+    """What a process has open, if its environment says so."""
+    with suppress(OSError):  # it has ended, or is somebody else's
+        if sign.encode() in (process / "environ").read_bytes():
+            for each in (process / "fd").iterdir():
+                with suppress(FileNotFoundError):  # closed by now
+                    yield str(each.readlink())
+
+
+def _address(text: str) -> str:
+    """From /proc/net/tcp: words of four bytes in this machine's order, a colon, the port."""
+    data = bytes.fromhex(text.partition(":")[0])
+    words = struct.unpack(f"={len(data) // 4}I", data)
+    address = ip_address(struct.pack(f">{len(words)}I", *words))
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def settings(folder: str) -> dict[str, str]:

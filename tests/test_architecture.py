@@ -71,6 +71,7 @@ DAGSTER_IS_KNOWN_TO = {
 READS_THE_ENVIRONMENT = {
     *("environment", "resources", "service", "definitions", "executor", "run", "doctor", "experiments.__main__"),
     "experiments.sender",  # changes its own only: mlflow's limits can be set in no other way
+    "ray_training_driver",  # the same: how long Ray Train waits for processors
 }
 BY_ITSELF = {
     "datasets.__main__",

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,9 @@ from mnist_pipeline.environment import training_cluster
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.training import TrainingDiverged
 from mnist_pipeline.ray_drivers import ClusterAway
-from mnist_pipeline.ray_training import RayTrainer, RayTrainingFailed
+from mnist_pipeline.ray_training import ProcessorsTaken, RayTrainer, RayTrainingFailed
 from mnist_pipeline.resources import dev_resources
+from mnist_pipeline.retries import PASSES_BY_ITSELF
 from mnist_pipeline.storage.locations import shelf_at
 from mnist_pipeline.trainers import Lesson, LocalTrainer
 
@@ -53,7 +55,7 @@ def lesson(finished: Pipeline) -> Lesson:
 @pytest.fixture
 def trainer(tmp_path: Path) -> RayTrainer:
     location = str(tmp_path / "checkpoints")
-    return RayTrainer("127.0.0.1:1", location, "", 0.0, 1, 2.0, logging.getLogger("training"))
+    return RayTrainer("127.0.0.1:1", location, "", 0.0, 1, 2.0, 60.0, logging.getLogger("training"))
 
 
 def test_by_default_models_are_trained_in_the_process_of_the_run(tmp_path: Path) -> None:
@@ -63,9 +65,10 @@ def test_by_default_models_are_trained_in_the_process_of_the_run(tmp_path: Path)
 
 def test_a_cluster_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
     env = {"MNIST_TRAIN_ON": "ray", "RAY_ADDRESS": "head:6379", "MNIST_TRAIN_CPUS": "4", "MNIST_TRAIN_WAIT_S": "9"}
+    env |= {"MNIST_EPOCH_WAIT_S": "7"}
     made = dev_resources({"MNIST_PIPELINE_STATE": str(tmp_path), **env})["training"].open(logging.getLogger())
     assert isinstance(made, RayTrainer)
-    assert (made.address, made.cpus, made.wait_s) == ("head:6379", 4, 9.0)
+    assert (made.address, made.cpus, made.wait_s, made.epoch_s) == ("head:6379", 4, 9.0, 7.0)
     assert made.location == str(tmp_path / "checkpoints")
 
 
@@ -196,6 +199,75 @@ def test_more_processors_than_there_are_is_an_error_and_no_hang(
     ):
         pass
     assert shelf_at(trainer.location).list("") == []
+
+
+HOLDS = """
+import sys
+import ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+class Holder:
+    def here(self):
+        return "held"
+holder = ray.remote(num_cpus=1)(Holder).remote()
+print(ray.get(holder.here.remote()), flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def one_processor_taken(cluster: RayCluster) -> Iterator[None]:
+    """By an actor of somebody else."""
+    command = [sys.executable, "-c", HOLDS, cluster.address]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            holder.kill()
+
+
+@on_a_cluster
+def test_processors_that_others_hold_are_waited_for_as_long_as_is_said(
+    joined: RayCluster, trainer: RayTrainer, lesson: Lesson
+) -> None:
+    waiting = replace(trainer, address=joined.address, cpus=2, wait_s=6.0)
+    with one_processor_taken(joined):
+        begun = time.monotonic()
+        with (
+            pytest.raises(ProcessorsTaken, match=r"for 6 s no node had 2 processors .* free.*\(MNIST_TRAIN_WAIT_S\)"),
+            waiting.fitted(lesson, quiet, quiet),
+        ):
+            pass
+    assert time.monotonic() - begun < 60  # Ray by itself waits for three minutes
+    assert issubclass(ProcessorsTaken, PASSES_BY_ITSELF)
+
+
+@on_a_cluster
+def test_a_cluster_that_hangs_is_given_up_in_time_and_its_worker_comes_back(
+    joined: RayCluster, trainer: RayTrainer, lesson: Lesson
+) -> None:
+    hanging = replace(trainer, address=joined.address, epoch_s=20.0)
+    stopped: list[int] = []
+
+    def stop() -> None:
+        wait("epoch 1", lambda: reached(Path(trainer.location)) >= 1, 300, every=0.02)
+        stopped.extend([*workers(joined), *joined.processes])
+        for each in stopped:
+            os.kill(each, signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop, daemon=True)
+    stopper.start()
+    try:
+        with (
+            pytest.raises(RayTrainingFailed, match=r"given up: 20 s, .* until an epoch .*MNIST_EPOCH_WAIT_S"),
+            hanging.fitted(replace(lesson, config=ModelConfig(**{**FEW, "epochs": 60, "width_3": 64})), quiet, quiet),
+        ):
+            pass
+    finally:
+        for each in stopped:
+            os.kill(each, signal.SIGCONT)
+    wait("the worker is gone", lambda: not workers(joined), 60)
 
 
 @on_a_cluster

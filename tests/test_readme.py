@@ -80,11 +80,30 @@ def test_every_trigger_is_explained() -> None:
     assert {name for name in triggers if f"`{name}`" not in section} == set()
 
 
-def test_the_tree_names_every_module_and_nothing_else() -> None:
+def paths_of_the_tree() -> list[str]:
+    """Every file and folder that it has a line for, as a path from the project's folder; a folder ends in '/'."""
     (tree,) = (block for block in code_blocks("") if "definitions.py" in block)
-    named = set(re.findall(r"([\w]+\.py)\b", tree))
-    there = {path.name for path in SOURCES if path.name != "__init__.py"}
-    assert named == there
+    paths, above = list[str](), list[str]()
+    for line in tree.splitlines():
+        for name in re.findall(r"[^\s,]+", re.split(r"  +", line.strip())[0]):
+            above = [*above[: (len(line) - len(line.lstrip())) // 2], name]
+            paths.append("".join(above))
+    return paths
+
+
+def test_the_tree_names_every_module_in_its_place_and_nothing_else() -> None:
+    named = paths_of_the_tree()
+    there = {str(path.relative_to(ROOT)) for path in SOURCES if path.name != "__init__.py"}
+    assert {path for path in named if path.endswith(".py") and not path.startswith("deploy/")} == there
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    assert len(named) == len(set(named))
+
+
+def test_the_tree_names_what_is_in_the_folder_for_deploying() -> None:
+    there = {
+        f"deploy/{path.name}{'/' * path.is_dir()}" for path in (ROOT / "deploy").iterdir() if path.name != "__pycache__"
+    }
+    assert {path for path in paths_of_the_tree() if path.startswith("deploy/")} == {"deploy/", *there}
 
 
 def test_the_links_to_files_lead_somewhere() -> None:

@@ -72,7 +72,10 @@ class Worker:
     def open(cls, work: Work, threads: int = 0, fetched: Fetched | None = None) -> "Worker":
         """With a predictor of its own. Raises EngineFailed where other code is installed than whoever planned has."""
         if work.made_with != made_with():
-            raise EngineFailed("other code or other libraries are installed here than where the run was started")
+            raise EngineFailed(
+                "other code or other libraries are installed here than where the run was started: start the nodes of "
+                "the cluster anew, with the image or packages of the run"
+            )
         return cls(work, work.model.load(threads), fetched or fetched_of(work))
 
     def part(self, index: int, shard: Shard) -> Done:

@@ -36,8 +36,8 @@ KEYS = {  # of the chart, where these values use it: "" is the top
         *("volumes", "volumeMounts", "resources", "readinessProbe"),
     },
     "daemon": {
-        *("enabled", "image", "envConfigMaps", "envSecrets", "podSecurityContext", "securityContext", "volumes"),
-        *("volumeMounts", "resources", "runCoordinator", "runMonitoring", "runRetries"),
+        *("enabled", "image", "env", "envConfigMaps", "envSecrets", "labels", "podSecurityContext"),
+        *("securityContext", "volumes", "volumeMounts", "resources", "runCoordinator", "runMonitoring", "runRetries"),
     },
     "launcher": {
         *("imagePullPolicy", "loadInclusterConfig", "failPodOnRunFailure", "securityContext", "runK8sConfig"),
@@ -248,6 +248,19 @@ def test_the_doctor_finds_in_the_daemons_pod_what_prod_needs() -> None:
     """It has Dagster's records, which the code location has not."""
     told = [each["name"] for each in (*PARTS["daemon"]["envConfigMaps"], *PARTS["daemon"]["envSecrets"])]
     assert told == ["mnist-settings", "mnist-s3", "mnist-slack"]
+
+
+def test_the_doctor_in_the_daemons_pod_is_let_in_by_ray() -> None:
+    """Where steps are sent there: with the token, and through the policy of the network."""
+    allowed = of_kind("kubernetes/ray.yaml", "NetworkPolicy")["spec"]["ingress"][1]["from"][0]
+    assert PARTS["daemon"]["labels"] == CODE["labels"] == allowed["podSelector"]["matchLabels"]
+    assert PARTS["daemon"]["env"] == CODE["env"]
+    assert [each["name"] for each in CODE["env"]] == ["RAY_AUTH_TOKEN"]
+
+
+def test_the_wait_for_the_code_location_ends() -> None:
+    """It is `until nslookup …`; a newer one fails when one search domain of several has no such name."""
+    assert VALUES["busybox"]["image"]["tag"] == "1.28"
 
 
 def test_the_ports_need_no_root_and_the_probe_asks_the_same() -> None:

@@ -5,6 +5,7 @@ Everything is bounded by the engine's own time limits, so that a hang is a failu
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -22,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from digit_files import png, strokes
+from digit_files import hugging_face, parquet, png, strokes
 from night_work import claimed, stored_model
 from pipelines import ROOT, Pipeline, at_home, call
 from processes import free_port, wait
-from ray_cluster import NOTICED_SOON, RayCluster, ray_cluster
+from ray_cluster import NOTICED_SOON, RayCluster, doors, ray_cluster
 from s3_server import CREDENTIALS
 
 from mnist_pipeline import ray_drivers
@@ -39,6 +40,7 @@ from mnist_pipeline.inbox.scoring import schema_of
 from mnist_pipeline.inbox.shards import plan
 from mnist_pipeline.inbox.tables import Tally
 from mnist_pipeline.inbox.work import Done, EngineFailed, StoredModel, Work, made_with
+from mnist_pipeline.ml import idx
 from mnist_pipeline.ray_drivers import ClusterAway
 from mnist_pipeline.storage.s3_requests import Place
 
@@ -157,6 +159,12 @@ class Killing:
             yield done
 
 
+def test_nobody_outside_this_machine_reaches_the_cluster(cluster: RayCluster) -> None:
+    """Ray runs whatever it is told."""
+    assert "127.0.0.1" in doors(cluster)
+    assert doors(cluster) <= {"127.0.0.1", "::1"}
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_actors_give_the_same_bytes_as_this_process(
     night: Work, expected: str, cluster: RayCluster, joining: Callable, workers: int
@@ -176,6 +184,21 @@ def test_actors_work_from_a_bucket_into_a_bucket(
     there = replace(night, inbox=f"{root}/inbox", predictions=f"{root}/predictions", endpoint=place.endpoint)
     engine = RayEngine(joining(cluster).address, 2, **LIMITS)
     assert predict(there, files_of(night), schema_of(NAMES), engine).manifest == expected
+
+
+def test_actors_read_parquet_and_packed_idx_as_this_process_does(
+    night: Work, tmp_path: Path, cluster: RayCluster, joining: Callable
+) -> None:
+    column = hugging_face([*(png(image) for image in strokes(2_500)), b"no image"])
+    packed = gzip.compress(idx.dump(np.tile(strokes(700), (4, 1, 1))))
+    claimed(tmp_path, NIGHT, {"many.parquet": parquet(1_000, image=column), "many-ubyte.gz": packed})
+    work = replace(night, inbox=str(tmp_path), predictions=str(tmp_path / "out"))
+    here, there = (
+        scored(work, engine, name)
+        for name, engine in (("here", LocalEngine()), ("there", RayEngine(joining(cluster).address, 2, **LIMITS)))
+    )
+    assert (there.predictions, there.quarantined, there.shards) == (5_300, 1, 6)
+    assert there.manifest == here.manifest
 
 
 def test_the_same_command_gives_the_same_predictions_here_and_on_the_cluster(
