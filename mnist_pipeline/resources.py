@@ -5,7 +5,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -288,6 +288,14 @@ class Tables(dg.ConfigurableResource):
         named = self.named.get(task)
         place = place_at(f"{self.location}/{task}", self.endpoint)
         return Datasets(place, Path(named) if named else None, variable_of(task))
+
+    def gone(self, task: str, keys: Sequence[str]) -> dict[str, str]:
+        """Of these datasets those whose file is gone, and what to do. Raises StoreUnavailable."""
+        advice = (
+            "its file is gone: put it back, or delete the partition "
+            f"('Delete partitions' in the menu of {task}/raw_data in the UI)"
+        )
+        return dict.fromkeys(sorted(self.open(task).gone(keys)), advice)
 
 
 class Tracking(dg.ConfigurableResource):

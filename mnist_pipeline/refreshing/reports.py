@@ -47,8 +47,9 @@ class Report:
 
     @property
     def well(self) -> bool:
-        """Whether everything that was looked at is up to date."""
-        return not (self.faults or any(each.fault for each in self.done) or any(s.causes for s in self.standings))
+        """Whether everything that was looked at is up to date, or stays as it is because its source was taken away."""
+        stale = any(each.causes and not each.gone for each in self.standings)
+        return not (self.faults or any(each.fault for each in self.done) or stale)
 
     @property
     def runs(self) -> list[str]:
@@ -75,7 +76,8 @@ class Report:
     def _sum(self, kept: int) -> str:
         failed = sum(bool(each.fault) for each in self.done)
         parts = [f"{len(self.done) - failed} ran", f"{failed} failed" if failed else "", f"{kept} kept"]
-        end = "everything is up to date" if self.well else "not everything is up to date"
+        what = "everything else" if any(each.causes and each.gone for each in self.standings) else "everything"
+        end = f"{what} is up to date" if self.well else "not everything is up to date"
         return f"{', '.join(filter(None, parts))}: {end}"
 
 
