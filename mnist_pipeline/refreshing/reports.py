@@ -44,12 +44,13 @@ class Report:
     standings: Sequence[Standing]
     on_request: Sequence[dg.AssetKey]
     faults: Sequence[str] = field(default=())  # of steps that make nothing: checks
+    unread: Sequence[str] = field(default=())  # what is wrong with files that could not be read, which no run tells
 
     @property
     def well(self) -> bool:
         """Whether everything that was looked at is up to date, or stays as it is because its source was taken away."""
         stale = any(each.causes and not each.gone for each in self.standings)
-        return not (self.faults or any(each.fault for each in self.done) or stale)
+        return not (self.faults or self.unread or any(each.fault for each in self.done) or stale)
 
     @property
     def runs(self) -> list[str]:
@@ -58,7 +59,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """What was kept, and why; then the sum. What ran was told when it had."""
-        yield from map(_fault_line, self.faults)
+        yield from map(_fault_line, [*self.unread, *self.faults])
         ran = {each.target for each in self.done}
         kept = [each for each in self.standings if each.target not in ran]
         again = [each for each in self.standings if each.target in ran and each.causes]
