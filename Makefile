@@ -52,7 +52,7 @@ dev: $(READY) ## The Dagster UI on http://127.0.0.1:3000, with the daemon.
 serve: $(READY) ## The deployed model over HTTP, with a page to draw on: http://127.0.0.1:8000.
 	@$(BIN)/python -m mnist_pipeline.service
 
-datasets: $(READY) ## The CSV files that tables can be learned from, and the command for each.
+datasets: $(READY) ## The CSV files that tables can be learned from, made known to Dagster, and the command for each.
 	@$(BIN)/python -m mnist_pipeline.datasets
 
 mlflow: $(READY) ## Send what runs have recorded, then MLflow's UI on http://127.0.0.1:5000.

@@ -12,7 +12,9 @@ from mnist_pipeline.executor import one_process
 from mnist_pipeline.jobs.tuning import tuning
 from mnist_pipeline.ml.tables.tasks import TASKS
 from mnist_pipeline.nights import NightlyRun
-from mnist_pipeline.refreshing.waves import REFRESH, refresh
+from mnist_pipeline.refreshing.project import refresh_project
+from mnist_pipeline.refreshing.waves import REFRESH
+from mnist_pipeline.resources import Tables
 from mnist_pipeline.sensors.telling import is_told_by_others
 
 FOR_ONE_STEP = one_process  # a short one, which the process of the run does sooner than it starts another
@@ -79,17 +81,17 @@ contest_job = dg.define_asset_job(
 
 
 @dg.op(out=dg.Out(dg.Nothing), tags={"kind": "python"})
-def make_what_is_out_of_date(context: dg.OpExecutionContext) -> None:
+def make_what_is_out_of_date(context: dg.OpExecutionContext, tables: Tables) -> None:
     """As `make refresh` does. Its runs are runs of their own, found by their tag; this one links to them."""
     context.instance.add_run_tags(context.run_id, {REFRESH: context.run_id})
-    report = refresh(context.repository_def, context.instance, context.run_id, context.log.info)
+    report = refresh_project(context.repository_def, context.instance, tables, context.run_id, context.log.info)
     context.log.info("\n".join(report.lines()))
     said = "\n".join([*(each.line() for each in report.done), *report.lines()])
     links = {f"run {number}": dg.MetadataValue.dagster_run(run) for number, run in enumerate(report.runs, 1)}
     if report.well:
         context.add_output_metadata({"summary": dg.MetadataValue.md(f"```\n{said}\n```"), **links})
         return
-    if any(each.fault and each.run_id for each in report.done) or report.faults:
+    if not report.unread and (report.faults or any(each.fault and each.run_id for each in report.done)):
         is_told_by_others(context.instance, context.run_id)  # the runs that failed are told, this one would be twice
     raise dg.Failure(f"not everything could be brought up to date\n{said}", links, allow_retries=False)
 

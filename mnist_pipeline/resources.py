@@ -5,7 +5,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -269,6 +269,11 @@ class Scoring(dg.ConfigurableResource):
         return LocalEngine(self.workers or 1)
 
 
+def variable_of(task: str) -> str:
+    """The variable that names one more CSV file of a table."""
+    return f"{task.upper()}_CSV"
+
+
 class Tables(dg.ConfigurableResource):
     """Where the CSV files of tables are. location: a folder or s3://bucket/prefix with a folder for each task.
 
@@ -282,7 +287,16 @@ class Tables(dg.ConfigurableResource):
     def open(self, task: str) -> Datasets:
         """The files of one task; nothing is read yet."""
         named = self.named.get(task)
-        return Datasets(place_at(f"{self.location}/{task}", self.endpoint), Path(named) if named else None)
+        place = place_at(f"{self.location}/{task}", self.endpoint)
+        return Datasets(place, Path(named) if named else None, variable_of(task))
+
+    def gone(self, task: str, keys: Sequence[str]) -> dict[str, str]:
+        """Of these datasets those whose file is gone, and what to do. Raises StoreUnavailable."""
+        advice = (
+            "its file is gone: put it back, or delete the partition "
+            f"('Delete partitions' in the menu of {task}/raw_data in the UI)"
+        )
+        return dict.fromkeys(sorted(self.open(task).gone(keys)), advice)
 
 
 class Tracking(dg.ConfigurableResource):
@@ -454,5 +468,5 @@ def _resources(
 
 def _named_tables(env: Mapping[str, str]) -> dict[str, str]:
     """Task -> the file that <TASK>_CSV names, such as SUPERSTORE_CSV."""
-    variables = {task.name: f"{task.name.upper()}_CSV" for task in TASKS if task.csv}
+    variables = {task.name: variable_of(task.name) for task in TASKS if task.csv}
     return {name: str(Path(env[each]).expanduser().resolve()) for name, each in variables.items() if env.get(each)}

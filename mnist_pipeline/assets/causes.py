@@ -21,6 +21,7 @@ CODE, DATA, INPUT = "dagster/code_version", "dagster/data_version", "dagster/inp
 UNKNOWN = "INITIAL"  # what Dagster notes for an input that has no data version
 ONE_BY_ONE = 100  # of so many partitions of an input and more, Dagster notes the version of the newest only
 FOLLOWS, READ_FROM = "mnist_pipeline/follows", "mnist_pipeline/read_from"  # metadata of a definition
+BROUGHT = "mnist_pipeline/brought"
 OWN_CODE = "mnist_pipeline/follows_own_code"
 
 
@@ -63,6 +64,22 @@ def read_from(resource: str) -> dict[str, Any]:
     its `tags()` with what it made.
     """
     return {READ_FROM: resource}
+
+
+def brought_by_people(resource: str, name: str) -> dict[str, Any]:
+    """Metadata for the definition of an asset each partition of which is read from what somebody brought and may take
+    away again.
+
+    The resource of that name has `gone(name, partitions) -> Mapping[str, str]`: of these partitions, those that cannot
+    be read any more, and what people can do about it.
+    """
+    return {BROUGHT: dg.MetadataValue.json([resource, name])}
+
+
+def brought(node: BaseAssetNode) -> tuple[str, str] | None:
+    """The resource that people bring its partitions to, and the name there, if the asset says so."""
+    declared = node.metadata.get(BROUGHT)
+    return (str(declared.value[0]), str(declared.value[1])) if declared else None
 
 
 def follows(node: BaseAssetNode) -> Follows:

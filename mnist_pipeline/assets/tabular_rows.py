@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from mnist_pipeline.assets import tabular_pages
+from mnist_pipeline.assets.causes import brought_by_people
 from mnist_pipeline.assets.tabular_keys import TABLE, Frame, input_of, key_in, placed, split_name
 from mnist_pipeline.code_versions import code_version, source_of
 from mnist_pipeline.datasets.files import EMBEDDED
@@ -75,6 +76,7 @@ def raw_data_of(task: TableTask) -> dg.AssetsDefinition:
 
     @dg.asset(
         **placed(task, "raw_data", "pandas"),
+        metadata=brought_by_people("tables", task.name) if task.csv else {},
         dagster_type=TABLE,
         code_version=code_version(
             *DOOR, settings=(task.columns, task.target, task.csv, task.days, source_of(task.embedded))

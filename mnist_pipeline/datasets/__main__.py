@@ -8,49 +8,36 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from mnist_pipeline.assets.tabular_keys import partitions_of
+from mnist_pipeline.assets.tabular_datasets import Found, make_known
 from mnist_pipeline.datasets.files import EMBEDDED
 from mnist_pipeline.definitions import build_definitions
-from mnist_pipeline.ml.tables.task import TableTask
-from mnist_pipeline.ml.tables.tasks import TASKS
-from mnist_pipeline.resources import Tables
+from mnist_pipeline.resources import Tables, variable_of
 from mnist_pipeline.run import go_home
 
 
 def main() -> int:
-    """Exit status 0."""
+    """Exit status 1 where a file cannot be read; the others are listed all the same."""
     go_home()
     tables = (build_definitions().resources or {})["tables"]
     with dg.DagsterInstance.get() as instance:
-        for task in TASKS:
-            partitions = partitions_of(task)
-            if partitions:
-                found = dict(_datasets(task, tables))
-                instance.add_dynamic_partitions(str(partitions.name), list(found))
-                print(_told(task, tables, found))
-    return 0
+        found = make_known(instance, tables)
+        for each in found:
+            if each.task.embedded:
+                instance.add_dynamic_partitions(each.partitions, [EMBEDDED])
+            print(*_told(each, tables), sep="\n")
+    return 1 if any(each.faults for each in found) else 0
 
 
-def _datasets(task: TableTask, tables: Tables) -> Iterator[tuple[str, str]]:
-    """Key -> where its rows are."""
-    if task.embedded:
-        yield EMBEDDED, "the table that comes with the project"
-    for dataset in tables.open(task.name).all():
-        yield dataset.key, dataset.where
-
-
-def _told(task: TableTask, tables: Tables, found: dict[str, str]) -> str:
-    wide = max(map(len, found), default=0)
-    lines = [f"  {key:{wide}}  {where}" for key, where in found.items()]
-    newest = list(found)[-1] if found else "…"
-    return "\n".join(
-        [
-            f"\n{task.name}: drop CSV files into {tables.location}/{task.name}, or set {task.name.upper()}_CSV",
-            *lines,
-            "  run: dagster asset materialize -m mnist_pipeline.definitions "
-            f"--select 'key:{task.name}/*' --partition {newest}",
-        ]
-    )
+def _told(found: Found, tables: Tables) -> Iterator[str]:
+    task = found.task
+    yield f"\n{task.name}: drop CSV files into {tables.location}/{task.name}, or set {variable_of(task.name)}"
+    embedded = {EMBEDDED: "the table that comes with the project"} if task.embedded else {}
+    for key, where in {**embedded, **found.where}.items():
+        command = "dagster asset materialize -m mnist_pipeline.definitions"
+        yield f"  {key}  {where}"
+        yield f"    run: {command} --select 'key:{task.name}/*' --partition {key}"
+    for fault in found.faults:
+        yield f"  FAILED: {fault}"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ Not here: what the bytes mean (`ml/tables/reading.py`), when a run is asked for 
 import hashlib
 import logging
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ SUFFIX = ".csv"
 DIGITS = 8  # of the digest in a key
 log = logging.getLogger(__name__)
 LONGEST = 60  # characters of the file's name in a key
+SETTLE_S = 1.0  # a file that was written so lately is looked at once more, whether it still grows
 
 
 class UnknownDataset(LookupError):
@@ -45,33 +47,72 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Datasets:
-    """The files of one task. place: a folder, which need not be there, or a prefix in S3. named: one more file."""
+    """The files of one task. place: a folder, which need not be there, or a prefix in S3. named: one more file, and
+    variable: what names it."""
 
     place: Path | Place
     named: Path | None = None
+    variable: str = "the variable"
 
     def files(self) -> Files:
-        """Name -> size and date, or etag; a named file under its whole path. Raises StoreUnavailable."""
+        """Name -> size and date, or etag; a named file under its whole path, also where it cannot be read. Raises
+        StoreUnavailable."""
         found = {} if isinstance(self.place, Path) and not self.place.is_dir() else listing(self.place)
         found = {name: facts for name, facts in found.items() if name.lower().endswith(SUFFIX) and is_meant(name)}
         if self.named:
-            with explained("read", self.named):
-                status = self.named.stat()
-            found[str(self.named)] = status.st_size, status.st_mtime_ns
+            found[str(self.named)] = _facts(self.named)
         return dict(sorted(found.items()))
 
     def read(self, name: str) -> Dataset:
         """One of `files()`, whole. Raises FileNotFoundError or Missing when it is gone, StoreUnavailable."""
-        if isinstance(self.place, Place) and name != str(self.named):
+        if name == str(self.named):
+            path = Path(name)
+            data, where = self._named_bytes(path), name
+        elif isinstance(self.place, Place):
             data, where = self.place.get(name), self.place.where(name)
         else:
-            path = Path(name) if name == str(self.named) else Path(str(self.place), name)
+            path = self.place / name
             data, where = _bytes(path), str(path)
         return Dataset(key_of(name, data), name, where, data)
 
-    def all(self) -> Iterator[Dataset]:
-        """Every file that can be read; of one that cannot, the log says why."""
-        for name in self.files():
+    def all(self, tell: Callable[[str], None] = log.error) -> Iterator[Dataset]:
+        """Every file that can be read; `tell` is called with what is wrong with one that cannot."""
+        return self._each(self.files(), tell)
+
+    def whole(self, tell: Callable[[str], None] = log.error) -> Iterator[Dataset]:
+        """The same without files that somebody is writing, which are told as well."""
+        before = after = self.files()
+        if any(map(_is_young, before.values())):
+            time.sleep(SETTLE_S)
+            after = self.files()
+        for name in after:
+            if before.get(name) != after[name]:
+                tell(f"{name} is being written: try again when it is whole")
+        return self._each([name for name, facts in after.items() if before.get(name) == facts], tell)
+
+    def find(self, key: str) -> Dataset:
+        """The file whose content `key` stands for. Raises UnknownDataset, StoreUnavailable."""
+        there: list[str] = []
+        faults: list[str] = []
+        for dataset in self.all(faults.append):
+            if dataset.key == key or content_of(dataset.key) == content_of(key):
+                return dataset
+            there.append(f"{dataset.key} ({dataset.where})")
+        raise UnknownDataset(
+            f"no file has the content of dataset {key!r} any more; there are {', '.join(there) or 'none'}. "
+            + "".join(f"It may be one that cannot be read: {fault}. " for fault in faults)
+            + "Put that file back, or materialize the partition of another one"
+        )
+
+    def gone(self, keys: Iterable[str]) -> Collection[str]:
+        """Those of these keys whose content no file has any more; none while a file cannot be read, for it may be
+        that one. Raises StoreUnavailable."""
+        faults: list[str] = []
+        there = {content_of(dataset.key) for dataset in self.all(faults.append)}
+        return set() if faults else {key for key in keys if key != EMBEDDED and content_of(key) not in there}
+
+    def _each(self, names: Iterable[str], tell: Callable[[str], None]) -> Iterator[Dataset]:
+        for name in names:
             try:
                 yield self.read(name)
             except (FileNotFoundError, Missing):
@@ -79,19 +120,19 @@ class Datasets:
             except StoreUnreachable:
                 raise
             except StoreUnavailable as error:  # of this file alone
-                log.error("%s", error)
+                tell(str(error))
 
-    def find(self, key: str) -> Dataset:
-        """The file whose content `key` stands for. Raises UnknownDataset, StoreUnavailable."""
-        there = []
-        for dataset in self.all():
-            if dataset.key == key or content_of(dataset.key) == content_of(key):
-                return dataset
-            there.append(f"{dataset.key} ({dataset.where})")
-        raise UnknownDataset(
-            f"no file has the content of dataset {key!r} any more; there are {', '.join(there) or 'none'}. "
-            "Put that file back, or materialize the partition of another one"
-        )
+    def _named_bytes(self, path: Path) -> bytes:
+        """Other files come and go; one that is named has to be there."""
+        advice = f"name a CSV file, or unset {self.variable}"
+        if path.is_dir():
+            raise StoreUnavailable(f"{self.variable} names {path}, which is a folder: {advice}")
+        try:
+            return _bytes(path)
+        except FileNotFoundError:
+            raise StoreUnavailable(f"{self.variable} names {path}, which is not there: {advice}") from None
+        except StoreUnavailable as error:
+            raise StoreUnavailable(f"{self.variable}: {error}") from error
 
 
 def key_of(name: str, data: bytes) -> str:
@@ -106,7 +147,22 @@ def content_of(key: str) -> str:
 
 
 def _bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise FileNotFoundError(path)
     with explained("read", path):
-        return path.read_bytes()
+        data = path.read_bytes() if path.exists() else None
+    if data is None:
+        raise FileNotFoundError(path)
+    return data
+
+
+def _facts(path: Path) -> tuple[int, int]:
+    """Size and date; nothing of a file that is not there, which whoever reads it is told."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _is_young(facts: tuple[int, int | str]) -> bool:
+    """Written a moment ago. An object in S3 is there whole or not at all."""
+    return isinstance(facts[1], int) and 0 <= time.time_ns() - facts[1] < SETTLE_S * 1e9

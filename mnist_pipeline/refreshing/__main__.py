@@ -1,7 +1,7 @@
 """`make refresh`: makes again exactly what is out of date, by code or by data, and says what it ran, what it kept, why.
 
 The job `refresh` in the UI does the same. Exit status 0: everything is up to date.
-Not here: how it goes about it (`waves.py`).
+Not here: how it goes about it (`project.py`, `waves.py`).
 """
 
 import sys
@@ -11,7 +11,6 @@ from uuid import uuid4
 import dagster as dg
 
 from mnist_pipeline.process import collect_seldom
-from mnist_pipeline.refreshing.waves import refresh
 from mnist_pipeline.run import go_home
 
 
@@ -21,10 +20,12 @@ def main() -> int:
     collect_seldom()
     began = time.perf_counter()
     from mnist_pipeline.definitions import build_definitions
+    from mnist_pipeline.refreshing.project import refresh_project
 
-    repository = build_definitions().get_repository_def()
+    definitions = build_definitions()
+    repository, tables = definitions.get_repository_def(), (definitions.resources or {})["tables"]
     with dg.DagsterInstance.get() as instance:
-        report = refresh(repository, instance, uuid4().hex[:8], lambda line: print(line, flush=True))
+        report = refresh_project(repository, instance, tables, uuid4().hex[:8], lambda line: print(line, flush=True))
     print(*report.lines(), sep="\n", end=f", {time.perf_counter() - began:.1f} s\n")
     return 0 if report.well else 1
 

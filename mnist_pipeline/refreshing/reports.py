@@ -44,11 +44,13 @@ class Report:
     standings: Sequence[Standing]
     on_request: Sequence[dg.AssetKey]
     faults: Sequence[str] = field(default=())  # of steps that make nothing: checks
+    unread: Sequence[str] = field(default=())  # what is wrong with files that could not be read, which no run tells
 
     @property
     def well(self) -> bool:
-        """Whether everything that was looked at is up to date."""
-        return not (self.faults or any(each.fault for each in self.done) or any(s.causes for s in self.standings))
+        """Whether everything that was looked at is up to date, or stays as it is because its source was taken away."""
+        stale = any(each.causes and not each.gone for each in self.standings)
+        return not (self.faults or self.unread or any(each.fault for each in self.done) or stale)
 
     @property
     def runs(self) -> list[str]:
@@ -57,7 +59,7 @@ class Report:
 
     def lines(self) -> Iterator[str]:
         """What was kept, and why; then the sum. What ran was told when it had."""
-        yield from map(_fault_line, self.faults)
+        yield from map(_fault_line, [*self.unread, *self.faults])
         ran = {each.target for each in self.done}
         kept = [each for each in self.standings if each.target not in ran]
         again = [each for each in self.standings if each.target in ran and each.causes]
@@ -75,7 +77,8 @@ class Report:
     def _sum(self, kept: int) -> str:
         failed = sum(bool(each.fault) for each in self.done)
         parts = [f"{len(self.done) - failed} ran", f"{failed} failed" if failed else "", f"{kept} kept"]
-        end = "everything is up to date" if self.well else "not everything is up to date"
+        what = "everything else" if any(each.causes and each.gone for each in self.standings) else "everything"
+        end = f"{what} is up to date" if self.well else "not everything is up to date"
         return f"{', '.join(filter(None, parts))}: {end}"
 
 

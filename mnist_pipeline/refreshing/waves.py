@@ -1,7 +1,8 @@
 """A refresh: what is out of date is made again, wave by wave, until nothing is that could be made.
 
 A wave is one run, or one a partition, of everything that waits for nothing else. Then all is judged anew, so what came
-out equal ends its wave there. Whatever was made once in a refresh is not made again in it, so it ends.
+out equal ends its wave there. Whatever was made once in a refresh is not made again in it, so it ends. What reads all
+partitions there are of an input comes last, from those that could be made: a bad one holds no other back.
 Not here: what is out of date (`assets/causes.py`, `standings.py`); who asks for it (`__main__.py`, `automation.py`).
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import dagster as dg
 
-from mnist_pipeline.assets.causes import Target, source_of
+from mnist_pipeline.assets.causes import Target, brought, source_of
 from mnist_pipeline.executor import free_slots_of_the_dead
 from mnist_pipeline.refreshing.reports import Done, Report, line
 from mnist_pipeline.refreshing.standings import Observer, Standing
@@ -47,6 +48,9 @@ def refresh(
             if not wave:
                 if waiting.goes_on(standings, observer.ignored):
                     pause()
+                    continue
+                if not observer.takes_what_there_is and any(each.behind for each in standings.values()):
+                    observer.takes_what_there_is = True
                     continue
                 return Report(list(done.values()), list(standings.values()), observer.on_request(), faults)
             for targets in wave:
@@ -99,7 +103,9 @@ class _Waiting:
 def _sources(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> Iterator[dict[str, Any]]:
     """The resources that assets say they read from, by name."""
     graph, all_of_them = repository.asset_graph, repository.get_top_level_resources()
-    names = {name for key in graph.materializable_asset_keys if (name := source_of(graph.get(key)))}
+    nodes = [graph.get(key) for key in graph.materializable_asset_keys]
+    names = {name for node in nodes if (name := source_of(node))}
+    names |= {said[0] for node in nodes if (said := brought(node))}
     if unknown := sorted(names - all_of_them.keys()):
         raise dg.DagsterInvalidDefinitionError(f"an asset says that it reads from {unknown[0]!r}: no such resource")
     with dg.build_resources({name: all_of_them[name] for name in names}, instance) as resources:

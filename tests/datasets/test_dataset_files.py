@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,51 @@ def test_a_named_file_is_one_more(folder: Path, tmp_path: Path) -> None:
     assert Datasets(tmp_path / "none", elsewhere).find(key_of("elsewhere.csv", b"three")).where == str(elsewhere)
 
 
-def test_a_folder_that_is_not_there_has_no_files_and_a_named_file_must_be_there(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_has_no_files(tmp_path: Path) -> None:
     assert Datasets(tmp_path / "none").files() == {}
-    with pytest.raises(StoreUnavailable, match=r"none\.csv"):
-        Datasets(tmp_path, tmp_path / "none.csv").files()
+
+
+@pytest.mark.parametrize(("named", "what"), [("none.csv", "is not there"), ("superstore", "is a folder")])
+def test_a_named_file_that_cannot_be_read_is_told_by_its_variable_and_hides_no_other(
+    folder: Path, tmp_path: Path, named: str, what: str
+) -> None:
+    files, faults = Datasets(folder, tmp_path / named, "SUPERSTORE_CSV"), list[str]()
+    assert [each.name for each in files.all(faults.append)] == ["Sample - Superstore (2).csv", "orders.CSV"]
+    told = f"SUPERSTORE_CSV names {tmp_path / named}, which {what}: name a CSV file, or unset SUPERSTORE_CSV"
+    assert faults == [told]
+    with pytest.raises(StoreUnavailable, match=what):
+        files.read(str(tmp_path / named))
+    assert files.find("orders-3fc4ccfe").data == b"two"
+    with pytest.raises(UnknownDataset, match=f"It may be one that cannot be read: SUPERSTORE_CSV .* {what}"):
+        files.find("other-00000000")
+
+
+def test_a_file_that_somebody_writes_is_told_and_left_for_the_next_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meanwhile(seconds: float) -> None:
+        (folder / "orders.CSV").write_bytes(b"two and more")
+
+    os.utime(folder / "orders.CSV")
+    monkeypatch.setattr("time.sleep", meanwhile)
+    faults: list[str] = []
+    assert [each.name for each in Datasets(folder).whole(faults.append)] == ["Sample - Superstore (2).csv"]
+    assert faults == ["orders.CSV is being written: try again when it is whole"]
+
+
+def test_files_that_have_been_there_for_a_while_are_not_waited_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = time.time_ns() + 2_000_000_000
+    monkeypatch.setattr("time.time_ns", lambda: later)
+    monkeypatch.setattr("time.sleep", lambda seconds: pytest.fail("it waited"))
+    assert len(list(Datasets(folder).whole())) == 2
+
+
+def test_content_is_gone_when_no_file_has_it_and_all_can_be_read(folder: Path, tmp_path: Path) -> None:
+    keys = ["embedded", "renamed-3fc4ccfe", "orders-00000000"]
+    assert Datasets(folder).gone(keys) == {"orders-00000000"}
+    assert Datasets(folder, tmp_path / "none.csv").gone(keys) == set()
 
 
 def test_a_dataset_is_found_under_another_name(folder: Path) -> None:

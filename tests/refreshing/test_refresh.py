@@ -12,6 +12,7 @@ import pytest
 from pipelines import TINY, UP_TO_DEPLOYMENT, Pipeline, at_home, call, instance_of
 
 from mnist_pipeline.alerts.kinds import Alert
+from mnist_pipeline.datasets.files import Datasets
 from mnist_pipeline.refreshing.reports import Report
 from mnist_pipeline.refreshing.waves import REFRESH, refresh
 from mnist_pipeline.sensors.telling import Position, tell_runs
@@ -127,6 +128,27 @@ def test_the_job_makes_what_is_out_of_date_in_runs_of_its_own(
     assert metadata["run 1"] == dg.MetadataValue.dagster_run(inner.run_id)
     assert re.search(r"ran +model_evaluation +[\d.]+ s  never made", str(metadata["summary"].value))
     assert re.search(r"1 ran, \d+ kept: everything is up to date", str(metadata["summary"].value))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("door", ["command", "job"])
+def test_a_csv_file_that_was_dropped_is_run_on(home: dict[str, str], instance: dg.DagsterInstance, door: str) -> None:
+    """A bad one, which is soon told."""
+    folder = Path(home["MNIST_PIPELINE_STATE"]) / "datasets" / "superstore"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "late.csv").write_text("no\ntable\n")
+    key = Datasets(folder).read("late.csv").key
+    try:
+        done = job(home) if door == "job" else call("-m", "mnist_pipeline.refreshing", **home)
+        assert done.returncode == 1
+        (run,) = instance.get_runs(dg.RunsFilter(tags={"dagster/partition": key}), limit=1)
+        assert run.asset_selection == {dg.AssetKey(["superstore", "raw_data"])}
+        if door == "command":
+            assert re.search(rf"new +superstore \[{key}\] +.*late\.csv", done.stdout)
+            assert re.search(rf"FAILED +superstore/raw_data \[{key}\]", done.stdout)
+    finally:
+        (folder / "late.csv").unlink()
+        instance.delete_dynamic_partition("superstore_datasets", key)
 
 
 def job(env: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -9,9 +9,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mnist_pipeline.assets.causes import Target, follows_only, read_from
+from mnist_pipeline.assets.causes import Target, brought_by_people, follows_only, read_from
 from mnist_pipeline.changes import Snapshot
 from mnist_pipeline.console import brief_logger
+from mnist_pipeline.files import ALL_THERE_ARE
 from mnist_pipeline.refreshing.reports import Report
 from mnist_pipeline.refreshing.standings import Standing
 from mnist_pipeline.refreshing.waves import QUEUED_LOOKS, REFRESH, refresh
@@ -65,6 +66,7 @@ class World:
         self.result: dict[str, str] = {}  # what comes out, where it is not what went in
         self.failing: set[str] = set()
         self.refused: set[str] = set()  # by a blocking check
+        self.all_there_are = False  # whether ALL_SETS takes those sets that there are
         self.made: list[str] = []
         self.said: list[str] = []
 
@@ -79,7 +81,7 @@ class World:
 
     def definitions(self) -> dg.Definitions:
         alone = [self._asset(name) for name in INPUTS if name not in (TREE, FOREST)]
-        checks = [self._check(name) for name in (RAW, PREPARED, ROWS)]
+        checks = [self._check(name) for name in (RAW, PREPARED, ROWS, SUM)]
         return dg.Definitions(
             [*alone, self._models()],
             asset_checks=checks,
@@ -100,10 +102,11 @@ class World:
 
     def _asset(self, name: str) -> dg.AssetsDefinition:
         partitioned = name in (ROWS, SUM)
+        how = {ALL_THERE_ARE: True} if name == ALL_SETS and self.all_there_are else {}
 
         @dg.asset(
             key=key(name),
-            deps=[key(each) for each in INPUTS[name]],
+            ins={each.replace("/", "_"): after(key(each), how) for each in INPUTS[name]},
             code_version=self.code[name],
             metadata=DECLARED.get(name, {}),
             partitions_def=SETS if partitioned else None,
@@ -129,7 +132,7 @@ class World:
         return train
 
     def _result(self, name: str, partition: str | None, tags: dict[str, str]) -> dg.MaterializeResult:
-        if name in self.failing:
+        if {name, str(Target(key(name), partition))} & self.failing:
             raise RuntimeError(f"no disk for {name}")
         self.made.append(str(Target(key(name), partition)))
         content = tags.get("mnist_pipeline/source_content") or "-".join(
@@ -150,6 +153,11 @@ class World:
             return dg.AssetCheckResult(passed=name not in self.refused)
 
         return check
+
+
+def after(each: dg.AssetKey, how: dict[str, Any]) -> dg.AssetIn:
+    """An input of which no value is read."""
+    return dg.AssetIn(each, metadata=how, dagster_type=dg.Nothing)
 
 
 def key(name: str) -> dg.AssetKey:
@@ -425,6 +433,62 @@ def test_a_check_that_failed_on_one_partition_keeps_back_this_one_only(sets: Wor
     assert f"{SUM} [2016] before it is out of date" in why(report, ALL_SETS)
 
 
+@pytest.fixture
+def taken(sets: World) -> World:
+    """All sets made, and what reads them takes those that there are."""
+    sets.all_there_are = True
+    assert sets.refresh().done == []
+    return sets
+
+
+def test_a_partition_that_was_never_made_holds_back_no_other(taken: World) -> None:
+    taken.add("2018", "c")
+    taken.add("2019", "d")
+    taken.failing = {f"{ROWS} [2018]"}
+    report = taken.refresh()
+    assert (report.well, taken.made) == (False, [f"{ROWS} [2019]", f"{SUM} [2019]", ALL_SETS])
+    assert why(report, SUM, "2018") == f"out of date (never made), but {ROWS} [2018] before it is out of date"
+    assert (taken.refresh().well, taken.made) == (False, [])
+    taken.failing = set()
+    assert taken.refresh().well
+    assert taken.made == [f"{ROWS} [2018]", f"{SUM} [2018]", ALL_SETS]
+
+
+def test_a_partition_that_cannot_be_made_again_is_taken_as_it_was(taken: World) -> None:
+    for year in ("2016", "2017"):
+        taken.write("other", year)
+    taken.failing = {f"{SUM} [2016]"}
+    report = taken.refresh()
+    assert (report.well, taken.made[-2:]) == (False, [f"{SUM} [2017]", ALL_SETS])
+    assert why(report, ALL_SETS) == "up to date"
+
+
+def test_what_reads_all_there_are_waits_for_those_that_can_be_made(taken: World) -> None:
+    taken.code[ROWS] = taken.code[SUM] = "2"
+    assert taken.refresh().well
+    assert taken.made == [f"{ROWS} [2016]", f"{ROWS} [2017]", f"{SUM} [2016]", f"{SUM} [2017]", ALL_SETS]
+
+
+def test_a_check_that_failed_on_one_partition_holds_back_no_other(taken: World) -> None:
+    taken.refused = {SUM}
+    taken.code[SUM] = "2"
+    taken.refresh()
+    assert ALL_SETS not in taken.made  # nothing is good
+    taken.refused = set()
+    taken.write("c", "2016")
+    assert taken.refresh().well
+    assert taken.made == [f"{ROWS} [2016]", f"{SUM} [2016]", ALL_SETS]
+
+
+def test_where_no_partition_could_be_made_there_is_nothing_to_read(world: World) -> None:
+    world.all_there_are = True
+    world.add("2016", "a")
+    world.failing = {SUM}
+    report = world.refresh()
+    assert why(report, ALL_SETS) == f"no partition of {SUM} was made yet"
+    assert world.made == [f"{ROWS} [2016]"]
+
+
 def test_partitions_that_stand_alike_share_a_line(sets: World) -> None:
     for year in range(2018, 2022):
         sets.add(str(year), "x")
@@ -568,3 +632,62 @@ def test_a_resource_that_does_not_exist_is_named(instance: dg.DagsterInstance) -
 
     with pytest.raises(dg.DagsterInvalidDefinitionError, match="it reads from 'flies': no such resource"):
         made_by(instance, [rows])
+
+
+# --- what people bring and take away ---
+
+
+class Brought(dg.ConfigurableResource):
+    """Sets that somebody brought; those that are taken away are noted by their names."""
+
+    taken_away: list[str]
+
+    def gone(self, name: str, partitions: Sequence[str]) -> dict[str, str]:
+        assert name == "sets"
+        return {each: "it is gone: put it back" for each in partitions if each in self.taken_away}
+
+
+def brought_sets(code: str, failing: str, *taken_away: str) -> dg.Definitions:
+    @dg.asset(partitions_def=SETS, code_version=code, metadata=brought_by_people("brought", "sets"))
+    def rows(context: dg.AssetExecutionContext) -> None:
+        if context.partition_key == failing:
+            raise RuntimeError("bad rows")
+
+    @dg.asset(partitions_def=SETS, deps=[rows], code_version=code)
+    def total() -> None: ...
+
+    @dg.asset(ins={"total": after(key("total"), {ALL_THERE_ARE: True})}, code_version="1")
+    def totals() -> None: ...
+
+    brought = Brought(taken_away=list(taken_away))
+    return dg.Definitions([rows, total, totals], resources={"brought": brought}, loggers={"brief": brief_logger})
+
+
+def refreshed(instance: dg.DagsterInstance, definitions: dg.Definitions) -> Report:
+    return refresh(definitions.get_repository_def(), instance, "x", lambda line: None)
+
+
+def test_what_was_taken_away_is_kept_as_it_is_and_nobody_failed(instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("sets", ["old", "new"])
+    assert refreshed(instance, brought_sets("1", "")).well
+    assert refreshed(instance, brought_sets("1", "", "old")).done == []
+    report = refreshed(instance, brought_sets("2", "", "old"))
+    assert [str(each.target) for each in report.done] == ["rows [new]", "total [new]", "totals"]
+    assert report.well
+    assert why(report, "rows", "old") == "out of date (its code has changed), but it is gone: put it back"
+    blocked = "out of date (its code has changed), but rows [old] before it cannot be made any more"
+    assert why(report, "total", "old") == blocked
+    assert list(report.lines())[-1].strip() == "3 ran, 2 kept: everything else is up to date"
+    assert refreshed(instance, brought_sets("2", "", "old")).done == []
+    back = refreshed(instance, brought_sets("2", ""))
+    assert [str(each.target) for each in back.done] == ["rows [old]", "total [old]", "totals"]
+
+
+def test_what_never_could_be_made_is_no_failure_any_more_once_it_is_taken_away(instance: dg.DagsterInstance) -> None:
+    instance.add_dynamic_partitions("sets", ["good", "bad"])
+    report = refreshed(instance, brought_sets("1", "bad"))
+    assert (report.well, len(report.done)) == (False, 4)
+    assert not refreshed(instance, brought_sets("1", "bad")).well  # as long as it is there
+    report = refreshed(instance, brought_sets("1", "bad", "bad"))
+    assert (report.well, report.done) == (True, [])
+    assert why(report, "rows", "bad") == "out of date (never made), but it is gone: put it back"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
@@ -11,13 +12,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from mnist_pipeline.assets.tabular import tabular_assets
+from mnist_pipeline.assets.tabular_datasets import make_known
 from mnist_pipeline.datasets.files import EMBEDDED, content_of, key_of
 from mnist_pipeline.ml.tables.superstore import SUPERSTORE
-from mnist_pipeline.resources import Tables
+from mnist_pipeline.resources import Tables, dev_resources
 from mnist_pipeline.sensors.tables import FILES_A_TICK, new_tables
 
 SENSOR = new_tables(SUPERSTORE)
 PARTITIONS = "superstore_datasets"
+RAW = dg.AssetKey(["superstore", "raw_data"])
 
 
 class Folder:
@@ -44,15 +48,28 @@ class Folder:
         self.cursor = result.cursor
         keys = [str(request.partition_key) for request in result.run_requests or []]
         assert set(keys) <= set(self.partitions())
+        for key in keys:
+            self.run_on(key)
         self.asked += keys
         self.run_keys += [str(request.run_key) for request in result.run_requests or []]
         return keys
+
+    def run_on(self, key: str) -> None:
+        """What a run leaves behind of which no more is known here."""
+        self.instance.report_runless_asset_event(dg.AssetMaterialization(RAW, partition=key))
 
     def partitions(self) -> list[str]:
         return list(self.instance.get_dynamic_partitions(PARTITIONS))
 
     def drop(self, name: str, data: bytes) -> None:
         (self.path / name).write_bytes(data)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_waited_for() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mnist_pipeline.datasets.files.SETTLE_S", 0.0)
+        yield
 
 
 @pytest.fixture
@@ -134,6 +151,43 @@ def test_a_deleted_dataset_runs_again_when_its_file_is_dropped_again(folder: Fol
     assert len(set(folder.run_keys)) == 2
 
 
+def test_a_dataset_that_was_only_made_known_is_asked_for_once(folder: Folder) -> None:
+    folder.drop("late.csv", b"one")
+    make_known(folder.instance, folder.tables)
+    assert folder.tick() == []
+    assert folder.tick() == [key_of("late.csv", b"one")]
+    assert folder.tick() == []
+    folder.cursor = None
+    assert folder.tick() == folder.tick() == []
+
+
+def test_it_is_asked_for_under_the_name_by_which_it_is_known(folder: Folder) -> None:
+    folder.drop("late.csv", b"one")
+    make_known(folder.instance, folder.tables)
+    (folder.path / "late.csv").rename(folder.path / "other.csv")
+    folder.tick()
+    assert folder.tick() == [key_of("late.csv", b"one")]
+    assert folder.partitions() == [key_of("late.csv", b"one"), EMBEDDED]
+
+
+def test_a_dataset_that_somebody_runs_on_by_hand_is_not_asked_for(folder: Folder) -> None:
+    """Neither while that run goes on, nor when it has failed."""
+    folder.drop("late.csv", b"one")
+    (found,) = make_known(folder.instance, folder.tables)
+    definitions = dg.Definitions(tabular_assets(SUPERSTORE), resources=dev_resources({}))
+    job = definitions.resolve_implicit_global_asset_job_def().get_subset(asset_selection={RAW})
+    tags = {"dagster/partition": found.new[0]}
+    folder.instance.create_run_for_job(job, asset_selection=frozenset([RAW]), tags=tags)
+    assert folder.tick() == folder.tick() == []
+
+
+def test_a_file_that_a_variable_names_wrongly_keeps_no_other_from_being_seen(folder: Folder, tmp_path: Path) -> None:
+    folder.tables = Tables(location=str(tmp_path), named={"superstore": str(tmp_path / "nowhere.csv")})
+    folder.drop("a.csv", b"one")
+    folder.tick()
+    assert folder.tick() == [key_of("a.csv", b"one")]
+
+
 class DroppedFiles(RuleBasedStateMachine):
     """Whatever is dropped, changed, renamed and removed, and whenever the daemon restarts from an older cursor:
     each content that stayed for two ticks is asked for exactly once."""
@@ -155,6 +209,10 @@ class DroppedFiles(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"))
     def remove(self, name: str) -> None:
         (self.folder.path / f"{name}.csv").unlink(missing_ok=True)
+
+    @rule()
+    def make_datasets(self) -> None:
+        make_known(self.folder.instance, self.folder.tables)
 
     @rule()
     def tick(self) -> None:
