@@ -79,8 +79,9 @@ class Answering:
         return answer
 
     async def read(self, body: bytes, reading: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """What a body asks for. 10 MB of JSON take a second, which others do not wait for. Raises Refused, where too
-        many are at work before it is looked at."""
+        """What a body asks for; of a large one in a thread, for 10 MB take a second. Others wait a part of it all the
+        same: JSON is parsed in one go, during which Python does nothing else. Raises Refused, where too many are at
+        work before it is looked at."""
         self._check_room()
         if len(body) < LARGE_BODY:
             return await reading()
