@@ -28,7 +28,7 @@ REPEATING = ["door", "role", "model_version", "label", "class_names"]  # for the
 SCHEMA = {
     "time": "when it was answered",
     "request_id": "which request",
-    "index": "which of its images",
+    "index": "which of the images sent, those without a digit too",
     "door": "predict, draft (a drawing while the pen is down), infer, or invocations",
     "role": "champion, challenger or shadow",
     "model_version": "who answered",

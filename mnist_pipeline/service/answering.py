@@ -122,14 +122,12 @@ class Answering:
         by = answer.by
         for label in answer.labels():
             self.metrics.predicted(by.role, label)
-        self._keep(by, by.role, answer.seen.images, answer.probabilities, door, request_id)
+        self._keep(by, by.role, answer.seen, answer.probabilities, door, request_id)
 
-    def _keep(
-        self, by: Serving, role: str, images: np.ndarray, probabilities: np.ndarray, door: str, request_id: str
-    ) -> None:
-        if len(images):
-            row = (time.time(), request_id, door, role, by.card.name, by.decision, by.names, images, probabilities)
-            self.log.add(Predicted(*row))
+    def _keep(self, by: Serving, role: str, seen: Seen, probabilities: np.ndarray, door: str, request_id: str) -> None:
+        if len(seen.images):
+            row = (time.time(), request_id, door, role, by.card.name, by.decision, by.names, seen.images, probabilities)
+            self.log.add(Predicted(*row, seen.places()))
 
     def _shadow(self, challenger: Serving, answer: Answer, door: str, request_id: str) -> None:
         """Ask the challenger too, when nobody waits for it any more; what there is no time for is dropped."""
@@ -145,7 +143,7 @@ class Answering:
             if error := done.exception():
                 log.error("the challenger %s failed in the shadow: %r", challenger.card.name, error)
             else:
-                self._keep(challenger, "shadow", images, done.result().probabilities, door, request_id)
+                self._keep(challenger, "shadow", answer.seen, done.result().probabilities, door, request_id)
 
         work.add_done_callback(keep)
 

@@ -48,6 +48,10 @@ class Seen:
     images: np.ndarray
     is_digit: np.ndarray
 
+    def places(self) -> np.ndarray | None:
+        """Which of what was sent the images are, from 0; None where all are here."""
+        return None if len(self.images) == len(self.is_digit) else np.flatnonzero(self.is_digit)
+
 
 async def question(body: bytes, request: Request) -> Question:
     """What `body` asks, by its kind. Raises Refused."""
