@@ -170,7 +170,8 @@ class Traffic:
         return {str(each["request_id"]): str(each["label"]) for each in said if each.get("request_id")}
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Every record of feedback: `label`, `image` (its name on the shelf), `time`, `request_id`, `model_version`."""
+        """Every record of feedback: `label`, `image` (its name on the shelf), `time`, `request_id`. In old
+        ones `model_version` is who was in production, and need not be who had answered."""
         for record, why in _at_once(self._record, self.feedback.list("records/")):
             self._tell(why)
             if record is not None:
