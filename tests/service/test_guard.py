@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from mnist_pipeline.service import predict
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused
+from mnist_pipeline.service.settings import Settings
 
 OPEN = ("/", "/ping", "/v2/health/live", "/v2/health/ready", "/static/index.html")
 LOCKED = ("/model", "/metrics", "/docs", "/openapi.json", "/v2", "/v2/models/digit_classifier", "/nothing")
@@ -189,10 +190,19 @@ def test_a_body_that_grows_too_large_on_its_way_is_refused() -> None:
         asyncio.run(Bodies(most=10).read(arriving(bytes(6), bytes(6))))
 
 
-def test_a_token_may_have_any_letters(finished: Pipeline) -> None:
-    with served(finished.state, log=False, token="schlüssel") as client:
-        assert client.get("/model", headers={"Authorization": "Bearer schlüssel".encode()}).status_code == 200
-        assert client.get("/model", headers={"Authorization": "Bearer schlussel"}).status_code == 401
+@pytest.mark.parametrize("sent", ["Bearer abc", "bearer abc", "BEARER  abc "])
+def test_a_token_from_a_file_is_known_by_any_client(finished: Pipeline, sent: str) -> None:
+    """A file ends with a line's end, and names of schemes may be written in any case (RFC 9110, 11.1)."""
+    with served(finished.state, log=False, token=Settings.of({"MNIST_SERVE_TOKEN": "abc\n"}).token) as client:
+        assert client.get("/model", headers={"Authorization": sent}).status_code == 200
+        for wrong in ("Bearer ab", "Basic abc", "abc", "Bearerabc", "Bearer \u00fc".encode("latin-1"), ""):
+            assert client.get("/model", headers={"Authorization": wrong}).status_code == 401
+
+
+@pytest.mark.parametrize("token", ["schlüssel", "two words", "tab\tbed", "\n"])
+def test_a_token_that_cannot_be_sent_is_refused_at_the_start(token: str) -> None:
+    with pytest.raises(ValueError, match="MNIST_SERVE_TOKEN"):
+        Settings.of({"MNIST_SERVE_TOKEN": token})
 
 
 def test_a_compressed_body_is_refused_and_not_taken_for_pixels(client: TestClient) -> None:

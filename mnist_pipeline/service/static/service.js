@@ -59,12 +59,22 @@ function kept() {
 
 async function call(path, options = {}) {
   const headers = new Headers(options.headers);
-  if (token) headers.set("Authorization", `Bearer ${token}`);
+  if (token) authorize(headers);
   const response = await reach(path, { ...options, headers });
   const said = await response.json().catch(() => ({}));
   if (response.ok) return said;
   const text = said.error ?? `The service answered ${response.status} and did not say why. Try again.`;
   throw new Problem(said.code ?? "unknown", text, Number(response.headers.get("Retry-After")) || 0);
+}
+
+/** What a header cannot carry is no token: it is forgotten, and asked for again. */
+function authorize(headers) {
+  try {
+    headers.set("Authorization", `Bearer ${token}`);
+  } catch {
+    useToken("");
+    throw new Problem("unauthorized", "A token has letters, digits and signs of ASCII only. Enter it again.");
+  }
 }
 
 async function reach(path, options) {
