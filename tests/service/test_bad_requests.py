@@ -212,11 +212,16 @@ def test_an_empty_body(client: TestClient) -> None:
     assert "empty" in refusal(client.post("/predict"), 400, "bad_request")
 
 
-def test_json_that_is_said_to_be_a_form(client: TestClient) -> None:
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    response = client.post("/predict", content=b'{"pixels": []}', headers=form)
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/octet-stream", ""])
+@pytest.mark.parametrize("body", [b'{"pixels": []}', b"[[0, 0]]"])
+def test_json_that_is_said_to_be_something_else(client: TestClient, kind: str, body: bytes) -> None:
+    response = client.post("/predict", content=body, headers={"Content-Type": kind} if kind else {})
     assert (response.status_code, response.json()["code"]) == (400, "bad_request")
     assert "Content-Type: application/json" in response.json()["error"]
+
+
+def test_pixels_may_begin_with_a_brace(client: TestClient) -> None:
+    assert client.post("/predict", content=b"{" + bytes(783), headers=RAW).status_code == 200
 
 
 def test_what_is_not_there(client: TestClient) -> None:
