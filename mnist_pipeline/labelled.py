@@ -133,8 +133,9 @@ class _Answers:
         if not rows:
             raise CannotBeHad(f"the prediction log has no request {said.request_id!r}")
         chosen = [row for row in rows if said.index in (None, row["index"])]
-        if len(chosen) != 1:
-            raise CannotBeHad(f"the request had {len(rows)} images: a column index says which, from 0")
+        if len(chosen) != 1 or (said.index is None and chosen[0]["index"]):
+            places = ", ".join(str(row["index"]) for row in rows)
+            raise CannotBeHad(f"the request had several images, with digits on {places}: a column index says which")
         (row,) = chosen
         if row["image"] is None or len(row["image"]) != SIDE * SIDE:
             raise CannotBeHad(NOT_KEPT)

@@ -28,7 +28,7 @@ REPEATING = ["door", "role", "model_version", "label", "class_names"]  # for the
 SCHEMA = {
     "time": "when it was answered",
     "request_id": "which request",
-    "index": "which of its images",
+    "index": "which of the images sent, those without a digit too",
     "door": "predict, draft (a drawing while the pen is down), infer, or invocations",
     "role": "champion, challenger or shadow",
     "model_version": "who answered",
@@ -170,7 +170,8 @@ class Traffic:
         return {str(each["request_id"]): str(each["label"]) for each in said if each.get("request_id")}
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Every record of feedback: `label`, `image` (its name on the shelf), `time`, `request_id`, `model_version`."""
+        """Every record of feedback: `label`, `image` (its name on the shelf), `time`, `request_id`. In old
+        ones `model_version` is who was in production, and need not be who had answered."""
         for record, why in _at_once(self._record, self.feedback.list("records/")):
             self._tell(why)
             if record is not None:

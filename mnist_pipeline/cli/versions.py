@@ -80,9 +80,12 @@ def show_version(
 
 
 def diff_versions(version: Version, other: Version, as_json: AsJson = False) -> None:
-    """Show in what two versions differ: settings, metrics, data and code."""
+    """Show in what two versions differ: settings, metrics, data, code, and the files themselves."""
     store = opened()
-    one, two = ({**_flat(_told(store.card(name))), **_scores(store, name)} for name in (version, other))
+    one, two = (
+        {**_flat(_told(card)), **_scores(store, card.name), **_files(card)}
+        for card in map(store.card, (version, other))
+    )
     differing = [name for name in {**one, **two} if one.get(name) != two.get(name)]
     if as_json:
         pairs = {name: [one.get(name), two.get(name)] for name in differing}
@@ -91,7 +94,7 @@ def diff_versions(version: Version, other: Version, as_json: AsJson = False) -> 
         rows = [(name, _written(one.get(name)), _written(two.get(name))) for name in differing]
         show_table(("", version, other), rows)
     else:
-        typer.echo("they differ in nothing but their name")
+        typer.echo("they are the same version: their files are equal, byte for byte")
 
 
 def _serving(store: ModelStore, problems: list[str]) -> Decision | None:
@@ -138,6 +141,11 @@ def _scores(store: ModelStore, version: str) -> dict[str, float]:
     return {f"test.{name}": value for name, value in _numbers(about[-1]).items()} if about else {}
 
 
+def _files(card: Card) -> dict[str, str]:
+    """The sha256 of each: trained in two runs, networks may have equal cards and other weights."""
+    return {f"sha256 of {name}": digest for name, digest in card.files.items()}
+
+
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in record.items() if isinstance(value, int | float)}
 
@@ -149,8 +157,7 @@ def _facts(
     yield "created", f"{moment(card.created)} UTC"
     for name, value in _flat(_told(card)).items():
         yield name, _written(value)
-    for file, digest in card.files.items():
-        yield f"sha256 of {file}", digest
+    yield from _files(card).items()
     for key, report in reports.items():
         yield "report", f"{key}: test accuracy {share(report.get('accuracy'))}"
     for decision in deployed:

@@ -37,9 +37,25 @@ Result = TypeVar("Result")
 MOST_SHADOWS = 64  # images that wait for a challenger in the shadow
 
 
+class Room:
+    """For requests at work, each from before its body is looked at until it is answered. at_once: so many; more are
+    sent away, so that those at work stay quick."""
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once, self._at_work = at_once, 0
+
+    def __enter__(self) -> None:
+        if self._at_work >= self._at_once:
+            raise Refused("busy", f"{self._at_once} requests are at work already: try again in a second", RETRY)
+        self._at_work += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._at_work -= 1
+
+
 class Answering:
-    """What all requests share. at_once: requests at work, above which more are sent away, so that those at work stay
-    quick; share: of the requests that the challenger answers, 0 for it to run in the shadow."""
+    """What all requests share. at_once: requests for which there is `room`; share: of the requests that the challenger
+    answers, 0 for it to run in the shadow."""
 
     def __init__(
         self,
@@ -52,20 +68,12 @@ class Answering:
         share: float = 0.0,
     ) -> None:
         self.roster, self.batcher, self.metrics, self.log, self.share = roster, batcher, metrics, log, share
-        self.at_once, self.at_work = at_once, 0
+        self.room = Room(at_once)
         self._pool = pool
         self._shadows = 0
 
     async def answer(self, asked: Question, door: str, request_id: str, key: str, version: str = "") -> Answer:
         """key: what decides who answers; version: who has to, "" for anyone. Raises Refused."""
-        self._check_room()
-        self.at_work += 1
-        try:
-            return await self._answer(asked, door, request_id, key, version)
-        finally:
-            self.at_work -= 1
-
-    async def _answer(self, asked: Question, door: str, request_id: str, key: str, version: str) -> Answer:
         standing = self.roster.standing
         by = named(standing, version) if version else self._chosen(standing, key)
         look = await self._aside(len(asked.given) >= LARGE, needs_no_work, asked, by.preparation)
@@ -79,9 +87,8 @@ class Answering:
         return answer
 
     async def read(self, body: bytes, reading: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
-        """What a body asks for. 10 MB of JSON take a second, which others do not wait for. Raises Refused, where too
-        many are at work before it is looked at."""
-        self._check_room()
+        """What a body asks for; of a large one in a thread, for 10 MB take a second. Others wait a part of it all the
+        same: JSON is parsed in one go, during which Python does nothing else. Raises Refused."""
         if len(body) < LARGE_BODY:
             return await reading()
         return await self._aside(True, lambda: asyncio.run(reading()))
@@ -89,10 +96,6 @@ class Answering:
     async def respond(self, answer: Answer, response: Callable[[], Response]) -> Response:
         """The response, made in a thread where it is about many images."""
         return await self._aside(len(answer.seen.is_digit) >= LARGE, response)
-
-    def _check_room(self) -> None:
-        if self.at_work >= self.at_once:
-            raise Refused("busy", f"{self.at_once} requests are at work already: try again in a second", RETRY)
 
     async def _drawn(self, asked: Question, preparation: Preparation) -> Seen:
         """A photo may take a second. A few at a time, so that of many requests with photos none waits for all of
@@ -121,14 +124,12 @@ class Answering:
         by = answer.by
         for label in answer.labels():
             self.metrics.predicted(by.role, label)
-        self._keep(by, by.role, answer.seen.images, answer.probabilities, door, request_id)
+        self._keep(by, by.role, answer.seen, answer.probabilities, door, request_id)
 
-    def _keep(
-        self, by: Serving, role: str, images: np.ndarray, probabilities: np.ndarray, door: str, request_id: str
-    ) -> None:
-        if len(images):
-            row = (time.time(), request_id, door, role, by.card.name, by.decision, by.names, images, probabilities)
-            self.log.add(Predicted(*row))
+    def _keep(self, by: Serving, role: str, seen: Seen, probabilities: np.ndarray, door: str, request_id: str) -> None:
+        if len(seen.images):
+            row = (time.time(), request_id, door, role, by.card.name, by.decision, by.names, seen.images, probabilities)
+            self.log.add(Predicted(*row, seen.places()))
 
     def _shadow(self, challenger: Serving, answer: Answer, door: str, request_id: str) -> None:
         """Ask the challenger too, when nobody waits for it any more; what there is no time for is dropped."""
@@ -144,7 +145,7 @@ class Answering:
             if error := done.exception():
                 log.error("the challenger %s failed in the shadow: %r", challenger.card.name, error)
             else:
-                self._keep(challenger, "shadow", images, done.result().probabilities, door, request_id)
+                self._keep(challenger, "shadow", answer.seen, done.result().probabilities, door, request_id)
 
         work.add_done_callback(keep)
 

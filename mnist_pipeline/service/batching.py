@@ -29,7 +29,8 @@ class _Waiting:
 class Batcher:
     """Probabilities from images, for the requests of one event loop.
 
-    batch: images in one run, 1 for each request by itself. wait_s: that the first of a batch waits for others.
+    batch: images in one run of several requests, 1 for each by itself; one that has more is run by itself. wait_s: that
+    the first of a batch waits for others.
     """
 
     def __init__(self, batch: int, wait_s: float, pool: ThreadPoolExecutor) -> None:
@@ -49,6 +50,9 @@ class Batcher:
 
     def _add(self, predictor: Predictor, images: np.ndarray, answer: asyncio.Future[np.ndarray]) -> None:
         waiting = self._waiting.get(predictor)
+        if waiting and waiting.count + len(images) > self.batch:
+            self._run_all(predictor, waiting)
+            waiting = None
         if waiting is None:
             waiting = self._waiting[predictor] = _Waiting()
             loop = asyncio.get_running_loop()

@@ -71,7 +71,7 @@ FAULTS: dict[int | str, dict[str, Any]] = {
         413: "The body, the image or the number of images is too large.",
         415: "The body is compressed.",
         422: "An image or a number in the request cannot be read.",
-        431: "The headers are larger than 64 KiB.",
+        431: "The headers are larger than 64 KiB, or what follows the body than 8 KiB.",
         500: "A fault of the service.",
         503: "No model is deployed, or there is too much to do: Retry-After says when to try again.",
     }.items()

@@ -1,6 +1,7 @@
 """Feedback: drawings that people have put right, kept as an image folder that the pipeline can train on.
 
-A folder a class, as `MNIST_DATA_DIR` takes it; beside each picture a record of what was answered, when and by whom.
+A folder a class, as `MNIST_DATA_DIR` takes it; beside each picture a record of what is on it, when
+that was said and with which request it had been asked; the prediction log says who answered that, and what.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class Guard:
         self, app: ASGIApp, direct: dict[tuple[str, str], Endpoint], token: str, metrics: Metrics, bodies: Bodies
     ) -> None:
         self._app, self._direct, self._metrics, self._bodies = app, direct, metrics, bodies
-        self._token = f"Bearer {token}".encode() if token else b""
+        self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -101,8 +101,8 @@ class Guard:
         path = request.scope["path"]
         if not self._token or path in OPEN or path.startswith(OPEN_BELOW):
             return
-        given = header(request.scope, b"authorization")
-        if not hmac.compare_digest(given.encode("latin-1"), self._token):
+        scheme, _, given = header(request.scope, b"authorization").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._token):
             how = "send the header 'Authorization: Bearer <token>' with the token of this service"
             raise Refused("unauthorized", how, {"WWW-Authenticate": "Bearer"})
 

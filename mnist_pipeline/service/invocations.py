@@ -31,13 +31,14 @@ def invocations_with(answering: Answering, bodies: Bodies) -> Endpoint:
 
     async def invocations(request: Request) -> Response:
         body = await bodies.read(request)
-        asked = await answering.read(body, lambda: _question(body, request))
-        id = request.scope["request_id"]
-        answer = await answering.answer(asked, "invocations", id, routing_key(request))
-        began = request.scope["began"]
-        return await answering.respond(
-            answer, lambda: json_response({"predictions": answer.of_each(), **about(answer, id, began)})
-        )
+        with answering.room:
+            asked = await answering.read(body, lambda: _question(body, request))
+            id = request.scope["request_id"]
+            answer = await answering.answer(asked, "invocations", id, routing_key(request))
+            began = request.scope["began"]
+            return await answering.respond(
+                answer, lambda: json_response({"predictions": answer.of_each(), **about(answer, id, began)})
+            )
 
     return invocations
 

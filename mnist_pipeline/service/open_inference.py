@@ -94,12 +94,12 @@ class Protocol:
         """`POST /v2/models/{model}[/versions/{version}]/infer`."""
         _check_name(request)
         body = await self.bodies.read(request)
-        name, images, wanted = await self.answering.read(body, lambda: _asked(body, request))
-        version = request.path_params.get("version", "")
-        question = Question(list(images), many=True)
-        id = request.scope["request_id"]
-        answer = await self.answering.answer(question, "infer", id, routing_key(request), version)
-        return await self.answering.respond(answer, lambda: _response(name, answer, wanted))
+        version, id = request.path_params.get("version", ""), request.scope["request_id"]
+        with self.answering.room:
+            name, images, wanted = await self.answering.read(body, lambda: _asked(body, request))
+            question = Question(list(images), many=True)
+            answer = await self.answering.answer(question, "infer", id, routing_key(request), version)
+            return await self.answering.respond(answer, lambda: _response(name, answer, wanted))
 
     def _asked(self, request: Request) -> Serving:
         _check_name(request)

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mnist_pipeline.ml.decoding import kind_of
-from mnist_pipeline.service.answering import Answering, champion_of
+from mnist_pipeline.service.answering import RETRY, Answering, champion_of
 from mnist_pipeline.service.answers import about
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused, json_response
@@ -36,18 +36,19 @@ def predict_with(answering: Answering, bodies: Bodies, *, abstain: bool) -> Endp
         scope = request.scope
         shown, draft = _flags(request) if scope["query_string"] else (False, False)
         body = await bodies.read(request)
-        asked = await answering.read(body, lambda: question(body, request))
-        door = "draft" if draft else "predict"
-        answer = await answering.answer(asked, door, scope["request_id"], routing_key(request))
+        with answering.room:
+            asked = await answering.read(body, lambda: question(body, request))
+            door = "draft" if draft else "predict"
+            answer = await answering.answer(asked, door, scope["request_id"], routing_key(request))
 
-        def response() -> Response:
-            each = answer.with_sets(abstain=abstain, shown=shown)
-            if abstain:
-                answering.metrics.abstained(answer.by.role, sum(len(one["set"] or ()) > 1 for one in each))
-            rest = about(answer, scope["request_id"], scope["began"])
-            return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
+            def response() -> Response:
+                each = answer.with_sets(abstain=abstain, shown=shown)
+                if abstain:
+                    answering.metrics.abstained(answer.by.role, sum(len(one["set"] or ()) > 1 for one in each))
+                rest = about(answer, scope["request_id"], scope["began"])
+                return json_response({"predictions": each, **rest} if asked.many else {**each[0], **rest})
 
-        return await answering.respond(answer, response)
+            return await answering.respond(answer, response)
 
     return predict
 
@@ -67,26 +68,33 @@ def feedback_with(answering: Answering, bodies: Bodies, kept: Feedback, pool: Th
 
     async def feedback(request: Request) -> Response:
         _check_origin(request)
-        given = _feedback(parsed(await bodies.read(request)))
-        image = file_of(given["image"])
-        champion = champion_of(answering.roster.standing)
-        if given["label"] not in champion.names:
-            raise Refused("unreadable", f"label: it is one of {', '.join(champion.names)}")
-        said = {"request_id": given.get("request_id", ""), "model_version": champion.card.name}
-        try:
-            await asyncio.get_running_loop().run_in_executor(pool, _keep, kept, image, given["label"], said)
-        except StoreUnavailable as error:
-            raise Refused("busy", "it could not be kept: the storage does not answer; try again later") from error
-        return json_response({"kept": True, "label": given["label"]}, 201)
+        body = await bodies.read(request)
+        with answering.room:
+            image, label, asked_as = await answering.read(body, lambda: _corrected(body))
+            names = champion_of(answering.roster.standing).names
+            if label not in names:
+                raise Refused("unreadable", f"label: it is one of {', '.join(names)}")
+            try:
+                await asyncio.get_running_loop().run_in_executor(pool, _keep, kept, image, label, asked_as)
+            except StoreUnavailable as error:
+                why = "it could not be kept: the storage does not answer; try again later"
+                raise Refused("busy", why, RETRY) from error
+        return json_response({"kept": True, "label": label}, 201)
 
     return feedback
 
 
-def _keep(kept: Feedback, image: bytes, label: str, said: dict[str, str]) -> None:
+async def _corrected(body: bytes) -> tuple[bytes, str, str]:
+    """The picture, what is on it, and which request it was asked with. Raises Refused."""
+    given = _feedback(parsed(body))
+    return file_of(given["image"]), given["label"], given.get("request_id", "")
+
+
+def _keep(kept: Feedback, image: bytes, label: str, request_id: str) -> None:
     """Only what can be read, and so trained on, is kept. Raises Refused, StoreUnavailable."""
     decoded(image, "image: ")
     kind = kind_of(image)
-    kept.keep(image, _SUFFIXES.get(kind, kind.lower()), label, **said)
+    kept.keep(image, _SUFFIXES.get(kind, kind.lower()), label, request_id=request_id)
 
 
 def _feedback(content: Any) -> dict[str, str]:

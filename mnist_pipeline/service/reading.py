@@ -25,7 +25,8 @@ from mnist_pipeline.service.headers import header
 
 PIXELS = SIDE * SIDE
 MOST_IMAGES = 10_000
-MAX_PIXELS = 16_000_000  # of an image file; 48 MB while it is decoded
+MOST_FIELDS = 100  # of a form besides its files, which nobody here reads
+MAX_PIXELS = 16_000_000  # of an image file; 48 MB of colours, but 275 MB while a WebP with transparency is decoded
 TINY, _SIDES = 4_096, SIDE.to_bytes(4, "big") * 2  # bytes of a file; its sides as PNG writes them
 TINY_JSON = 8_192  # 784 numbers of three digits, as anybody writes them
 FORMS = 'send an image file, 784 bytes of pixels, or JSON such as {"image": "<base64>"} or {"pixels": [[0, …], …]}'
@@ -48,6 +49,10 @@ class Seen:
     images: np.ndarray
     is_digit: np.ndarray
 
+    def places(self) -> np.ndarray | None:
+        """Which of what was sent the images are, from 0; None where all are here."""
+        return None if len(self.images) == len(self.is_digit) else np.flatnonzero(self.is_digit)
+
 
 async def question(body: bytes, request: Request) -> Question:
     """What `body` asks, by its kind. Raises Refused."""
@@ -57,7 +62,7 @@ async def question(body: bytes, request: Request) -> Question:
         return _of_json(parsed(body)) if plain is None else Question([plain], many=False)
     if kind == "multipart/form-data":
         return await _of_form(body, request.headers)
-    if kind == "application/x-www-form-urlencoded" and body[:1] in (b"{", b"["):  # which `curl -d` says of anything
+    if body[:1] in (b"{", b"[") and len(body) % PIXELS and not kind.startswith("image/"):  # of any type, or of none
         raise Refused("bad_request", "the body looks like JSON: send it with Content-Type: application/json")
     return _of_bytes(body)
 
@@ -241,7 +246,7 @@ async def _of_form(body: bytes, headers: Headers) -> Question:
     async def stream() -> AsyncGenerator[bytes, None]:
         yield body
 
-    parser = MultiPartParser(headers, stream(), max_files=MOST_IMAGES, max_fields=0)
+    parser = MultiPartParser(headers, stream(), max_files=MOST_IMAGES, max_fields=MOST_FIELDS)
     try:
         form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:

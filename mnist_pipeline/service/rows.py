@@ -24,7 +24,8 @@ PIXELS = 784
 class Predicted:
     """What one request got. images: uint8 [N, 28, 28] as the network saw them; probabilities: float32 [N, classes].
 
-    role: champion, challenger or shadow, whose answers nobody got. at: seconds since 1970.
+    role: champion, challenger or shadow, whose answers nobody got. at: seconds since 1970. places: int [N], which of
+    the images that were sent these are, from 0; None where all are here, and a digit is on each.
     """
 
     at: float
@@ -36,13 +37,15 @@ class Predicted:
     names: list[str]
     images: np.ndarray
     probabilities: np.ndarray
+    places: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Columns:
     """The same of many requests to models that know the same classes, quick to make and to hand to another process.
 
-    counts: images a request; of_requests: column -> a value a request; images, probabilities: their bytes.
+    counts: images a request; of_requests: column -> a value a request; images, probabilities: their bytes; places: of
+    the requests with images that are not here, the places of those that are.
     """
 
     names: list[str]
@@ -51,6 +54,7 @@ class Columns:
     of_requests: dict[str, list[Any]]
     images: bytes
     probabilities: bytes
+    places: dict[int, np.ndarray]
 
 
 class Writer(Protocol):
@@ -125,6 +129,7 @@ def _columns(names: list[str], run: list[Predicted]) -> Columns:
         },
         np.concatenate([each.images for each in run]).tobytes(),
         np.concatenate([each.probabilities for each in run]).astype(np.float32, copy=False).tobytes(),
+        {i: each.places for i, each in enumerate(run) if each.places is not None},
     )
 
 
@@ -141,11 +146,10 @@ def table_of(rows: Columns, *, images: bool) -> Any:
     pixels = np.frombuffer(data, np.uint8).reshape(count, PIXELS)
     probabilities = np.frombuffer(rows.probabilities, np.float32).reshape(count, len(names))
     ends = np.arange(0, probabilities.size + 1, len(names), dtype=np.int32)
-    within = np.arange(count) - np.repeat(np.cumsum(rows.counts) - rows.counts, rows.counts)  # its request
     labels = pa.array(probabilities.argmax(1).astype(np.int32))
     columns = {
         "time": pa.array(np.repeat([int(at * 1e6) for at in rows.at], rows.counts), kinds["time"]),
-        "index": pa.array(within.astype(np.int32)),
+        "index": pa.array(_places(rows)),
         "label": pa.DictionaryArray.from_arrays(labels, pa.array(names)),
         "confidence": pa.array(probabilities.max(1)),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel())),
@@ -157,3 +161,12 @@ def table_of(rows: Columns, *, images: bool) -> Any:
     for name, values in rows.of_requests.items():
         columns[name] = pa.array(values, kinds[name]).take(pa.array(of_request))
     return pa.table({name: columns[name] for name in SCHEMA})
+
+
+def _places(rows: Columns) -> np.ndarray:
+    """int32: of each image, which of its request it was."""
+    first = np.cumsum(rows.counts) - rows.counts
+    places = np.arange(sum(rows.counts), dtype=np.int32) - np.repeat(first, rows.counts).astype(np.int32)
+    for i, given in rows.places.items():
+        places[first[i] : first[i] + len(given)] = given
+    return places

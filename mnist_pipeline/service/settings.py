@@ -44,7 +44,7 @@ class Settings:
         return cls(
             host=env.get("MNIST_SERVE_HOST") or HOST,
             port=whole(env, "MNIST_SERVE_PORT", PORT, high=65_535),
-            token=env.get("MNIST_SERVE_TOKEN", ""),
+            token=_token(env),
             at_once=whole(env, "MNIST_SERVE_AT_ONCE", 64, "requests", low=1, high=10_000),
             batch=whole(env, "MNIST_SERVE_BATCH", 16, "images", low=1, high=256),
             wait_s=number(env, "MNIST_SERVE_WAIT_MS", 0, "milliseconds", high=1_000) / 1e3,
@@ -54,6 +54,18 @@ class Settings:
             images=one_of(env, "MNIST_KEEP_IMAGES", ("no", "yes")) == "yes",
             abstain=one_of(env, "MNIST_ABSTAIN", ("off", "on")) == "on",
         )
+
+
+def _token(env: Mapping[str, str]) -> str:
+    """Without the white space around it, such as the line's end where a secret was a file. Raises ValueError for what
+    no client could send in a header."""
+    given = env.get("MNIST_SERVE_TOKEN", "")
+    token = given.strip()
+    if (given and not token) or not all("!" <= letter <= "~" for letter in token):
+        raise ValueError(
+            "MNIST_SERVE_TOKEN is white space, has some within, or letters beyond ASCII: use A-Z, a-z, 0-9"
+        )
+    return token
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from mnist_pipeline.service.headers import every_header
 MOST_CONNECTIONS = 1_000  # descriptors must not run out
 MOST_CROWDED = 100  # above those, that are told so; one more is cut off
 MOST_HEADER_BYTES = 65_536
+MOST_TRAILER_BYTES = 8_192  # behind a body in chunks; nobody here reads them
+MOST_PIPELINED = 16  # requests that wait for the answer to one before them on their connection
 LONGEST_HEADERS_S = 30.0
 LAST_S = 0.5  # that a connection without a request stays open, once the service is told to stop
 LONGEST_UNREAD_S, LEAST_READ = 30.0, 1_000_000  # an answer of which less is read in that time is given up
@@ -26,12 +28,17 @@ UPGRADED = "upgraded"  # and of those whose body the parser takes for another pr
 _H2C, _IGNORED = b"\r\nUpgrade: h2c\r\n", b"\r\nIgnored: h2c\r\n"
 
 
+class _Pipelined(Exception):
+    """More requests wait on one connection than are taken from it."""
+
+
 class Wire(HttpToolsProtocol):
     """uvicorn's HTTP/1.1, its own refusals in our shape, headers bounded in bytes and seconds, and nobody waited for
     who neither asks nor reads."""
 
     _in_headers = False  # of a request, from its first byte to the empty line
-    _begun = _coming = 0  # requests; bytes of such headers, past those of the first read
+    _in_trailers = False  # or where they would be: behind a line with the size of a chunk, before any byte of it
+    _begun = _coming = 0  # requests; bytes of such headers or trailers, past those of the first read
     _deaf = False  # since what comes is no request any more
     _ends = False  # the next request is the last
     _patience: asyncio.TimerHandle | None = None
@@ -61,6 +68,22 @@ class Wire(HttpToolsProtocol):
             self._coming += len(data)
             if self._coming > MOST_HEADER_BYTES:
                 self._refuse(Refused("headers_too_large", f"the headers are larger than {MOST_HEADER_BYTES:,} bytes"))
+        elif self._in_trailers:
+            self._coming += len(data)
+            if self._coming > MOST_TRAILER_BYTES:
+                said = f"what follows the body is larger than {MOST_TRAILER_BYTES:,} bytes: send it without trailers"
+                self._refuse(Refused("headers_too_large", said))
+
+    def on_chunk_header(self) -> None:
+        self._in_trailers, self._coming = True, 0
+
+    def on_body(self, body: bytes) -> None:
+        self._in_trailers = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._in_trailers = False
+        super().on_message_complete()
 
     def on_message_begin(self) -> None:
         self._in_headers, self._coming = True, 0
@@ -68,13 +91,21 @@ class Wire(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        if len(self.pipeline) >= MOST_PIPELINED:
+            raise _Pipelined  # the one way to make the parser leave the rest of what was read alone
         self._in_headers = False
         self._wait_no_more()
         if self.parser.should_upgrade():  # it goes on with HTTP/1.1, but this parser leaves out the body
             self.scope["state"][UPGRADED] = True
         super().on_headers_complete()
+        self.headers = []  # trailers are no headers of the request that is answered
         if self._ends:
             self.cycle.keep_alive = False
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.pipeline:  # nothing more is read before they are answered
+            self.flow.pause_reading()
 
     def shutdown(self) -> None:
         """The service is told to stop. A request that is on its way on an open connection is answered."""
@@ -89,7 +120,8 @@ class Wire(HttpToolsProtocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """uvicorn's door for what is no HTTP."""
+        """uvicorn's door for what is no HTTP, or was left unread: after too many requests at once those before are
+        answered, and the connection is closed, so that a client asks the others again."""
         self._refuse(Refused("bad_request", "this is no HTTP that is understood here: let a client for HTTP send it"))
 
     def pause_writing(self) -> None:
@@ -146,7 +178,9 @@ class Wire(HttpToolsProtocol):
         if self._in_headers and self._is_at_work():
             self.cycle.keep_alive = False
             return
-        if not self._is_at_work() or not (self.cycle.response_started or self.pipeline):
+        cycle = self.cycle
+        has_an_answer = (cycle.response_started or self.pipeline) if self._is_at_work() else self._in_trailers
+        if not has_an_answer:
             self.transport.write(_as_http(error))
         self.transport.close()
 

@@ -231,6 +231,20 @@ def test_any_size(size: int) -> None:
     assert likeness(image, as_mnist(ink("7", 800))) > 0.8
 
 
+@pytest.mark.parametrize("digit", STROKES)
+@pytest.mark.parametrize("margin", [0, 2, 40])
+def test_a_digit_of_six_pixels_is_too_small_to_be_told(digit: str, margin: int) -> None:
+    """In its longer side: a 1 is narrow, and is read all the same."""
+    box = np.argwhere((drawn := ink(digit, 800)) > 0.5)
+    (top, left), (bottom, right) = box.min(0), box.max(0) + 1
+    tight = Image.fromarray(grey(255 * drawn[top:bottom, left:right]))
+    for length in (3, 5, 6, 9, 12, 16):  # between them it depends on the blur
+        width, height = (max(1, round(side * length / max(tight.size))) for side in tight.size)
+        small = np.asarray(tight.resize((width, height), Image.Resampling.BOX))
+        image = prepare(255 - np.pad(small, margin))
+        assert (image is not None) == (length > 7), length
+
+
 # --- no digit ---
 
 BLANK: dict[str, np.ndarray] = {

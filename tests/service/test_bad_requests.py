@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -14,11 +18,15 @@ import pytest
 from PIL import Image
 from pipelines import Pipeline
 from served import RAW, served
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
-from mnist_pipeline.service import answering
+from mnist_pipeline.service import answering, errors
+from mnist_pipeline.service.errors import Refused
+from mnist_pipeline.service.reading import question
 
 JSON = {"Content-Type": "application/json"}
+SAYS_JSON = [(b"content-type", b"application/json")]
 ROWS = [[0] * 28 for _ in range(28)]
 
 
@@ -62,6 +70,46 @@ def test_too_large_a_body_without_a_length_is_refused_too(client: TestClient) ->
             yield bytes(1_000_000)
 
     refusal(client.post("/predict", content=parts()), 413, "too_large")
+
+
+class Body(bytes):
+    """One that can be watched, by what goes when it goes."""
+
+    def __init__(self, _: bytes) -> None:
+        self.last = Watched()
+
+
+class Watched:
+    """Of bytes themselves there are no weak references."""
+
+
+UNEVEN = b'{"pixels": [[0], ' + b"[]," * 50_000 + b"[]]}"
+
+
+@pytest.mark.parametrize("given", [UNEVEN, UNEVEN[:99], b'{"image": "' + b"?" * 100_000 + b'"}', b"[" * 100_000])
+def test_what_is_refused_leaves_memory_at_once(given: bytes) -> None:
+    """Without a garbage collection, which is rare: the frames that an error holds on to hold the body."""
+
+    async def refused(body: Body) -> None:
+        with ThreadPoolExecutor(1) as pool:
+            at_work = answering.Answering(*[None] * 4, pool, 1)  # type: ignore[arg-type]
+            try:
+                await at_work.read(body, lambda: question(body, Request({"type": "http", "headers": SAYS_JSON})))
+            except Refused as error:
+                errors.refusal(error, "id")
+            else:
+                pytest.fail("it was read")
+
+    gc.collect()
+    gc.disable()
+    try:
+        body = Body(given)
+        watched = weakref.ref(body.last)
+        asyncio.run(refused(body))
+        del body
+        assert watched() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("width", "height"), [(13_000, 13_000), (100_000, 10), (4_001, 4_000)])
@@ -164,11 +212,16 @@ def test_an_empty_body(client: TestClient) -> None:
     assert "empty" in refusal(client.post("/predict"), 400, "bad_request")
 
 
-def test_json_that_is_said_to_be_a_form(client: TestClient) -> None:
-    form = {"Content-Type": "application/x-www-form-urlencoded"}
-    response = client.post("/predict", content=b'{"pixels": []}', headers=form)
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "application/octet-stream", ""])
+@pytest.mark.parametrize("body", [b'{"pixels": []}', b"[[0, 0]]"])
+def test_json_that_is_said_to_be_something_else(client: TestClient, kind: str, body: bytes) -> None:
+    response = client.post("/predict", content=body, headers={"Content-Type": kind} if kind else {})
     assert (response.status_code, response.json()["code"]) == (400, "bad_request")
     assert "Content-Type: application/json" in response.json()["error"]
+
+
+def test_pixels_may_begin_with_a_brace(client: TestClient) -> None:
+    assert client.post("/predict", content=b"{" + bytes(783), headers=RAW).status_code == 200
 
 
 def test_what_is_not_there(client: TestClient) -> None:

@@ -49,6 +49,18 @@ def test_a_batch_that_is_full_does_not_grow(finished: Pipeline, predictor: Predi
     assert (batcher.runs, batcher.images) == (3, 10)
 
 
+@pytest.mark.parametrize(("counts", "runs"), [((15, 63), 2), ((15, 1, 1), 2), ((63, 15, 1), 2), ((10, 10, 6), 2)])
+def test_what_does_not_fit_into_a_batch_is_a_run_of_its_own(
+    finished: Pipeline, predictor: Predictor, counts: tuple[int, ...], runs: int
+) -> None:
+    images = finished.digits()["test"].images
+    with ThreadPoolExecutor(1) as pool:
+        batcher = Batcher(16, 0, pool)
+        found = together(batcher, predictor, *(images[:count] for count in counts))
+    assert (batcher.runs, batcher.images) == (runs, sum(counts))
+    assert [len(answer) for answer in found] == list(counts)
+
+
 def test_one_means_each_by_itself(finished: Pipeline, predictor: Predictor) -> None:
     with ThreadPoolExecutor(1) as pool:
         batcher = Batcher(1, 0, pool)

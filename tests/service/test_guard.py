@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
+from digit_files import png
 from pipelines import Pipeline
-from served import RAW, served
+from pydantic_core import from_json
+from served import JSON, RAW, served
 from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from mnist_pipeline.service import predict
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused
+from mnist_pipeline.service.settings import Settings
 
 OPEN = ("/", "/ping", "/v2/health/live", "/v2/health/ready", "/static/index.html")
 LOCKED = ("/model", "/metrics", "/docs", "/openapi.json", "/v2", "/v2/models/digit_classifier", "/nothing")
@@ -100,8 +109,6 @@ def test_a_fault_of_ours_tells_no_more_than_an_id(finished: Pipeline, monkeypatc
 
 def test_above_what_may_be_at_work_requests_are_sent_away(finished: Pipeline) -> None:
     with served(finished.state, log=False, at_once=1, wait_s=0.3) as client:
-        from concurrent.futures import ThreadPoolExecutor
-
         image = finished.digits()["test"].images[0].tobytes()
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda _: client.post("/predict", content=image, headers=RAW), range(4)))
@@ -111,6 +118,31 @@ def test_above_what_may_be_at_work_requests_are_sent_away(finished: Pipeline) ->
     (busy, *_) = [each for each in found if each.status_code == 503]
     assert busy.headers["retry-after"] == "1"
     assert busy.json()["code"] == "busy"
+
+
+def test_what_is_put_right_and_what_is_large_is_at_work_too(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From before it is looked at: of many large ones each would wait for all others."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(body: bytes) -> Any:
+        begun.set()
+        go_on.wait(20)
+        return from_json(body)
+
+    monkeypatch.setattr(predict, "parsed", slowly)
+    image = finished.digits()["test"].images[0]
+    said = {"image": base64.b64encode(png(np.tile(image, (12, 12)))).decode() + " " * 65_536, "label": "7"}
+    with served(finished.state, log=False, at_once=1) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.post, "/feedback", json=said)
+        assert begun.wait(20)
+        for path, body in (("/predict", bytes(784)), ("/predict", bytes(784_000)), ("/feedback", json.dumps(said))):
+            busy = client.post(path, content=body, headers=JSON if path == "/feedback" else RAW)
+            assert (busy.status_code, busy.json()["code"], busy.headers["retry-after"]) == (503, "busy", "1")
+        go_on.set()
+        assert first.result().status_code == 422
+        assert client.post("/predict", content=bytes(784), headers=RAW).status_code == 200
 
 
 def arriving(*parts: bytes, pause_s: float = 0, headers: tuple[tuple[bytes, bytes], ...] = ()) -> Request:
@@ -158,10 +190,19 @@ def test_a_body_that_grows_too_large_on_its_way_is_refused() -> None:
         asyncio.run(Bodies(most=10).read(arriving(bytes(6), bytes(6))))
 
 
-def test_a_token_may_have_any_letters(finished: Pipeline) -> None:
-    with served(finished.state, log=False, token="schlüssel") as client:
-        assert client.get("/model", headers={"Authorization": "Bearer schlüssel".encode()}).status_code == 200
-        assert client.get("/model", headers={"Authorization": "Bearer schlussel"}).status_code == 401
+@pytest.mark.parametrize("sent", ["Bearer abc", "bearer abc", "BEARER  abc "])
+def test_a_token_from_a_file_is_known_by_any_client(finished: Pipeline, sent: str) -> None:
+    """A file ends with a line's end, and names of schemes may be written in any case (RFC 9110, 11.1)."""
+    with served(finished.state, log=False, token=Settings.of({"MNIST_SERVE_TOKEN": "abc\n"}).token) as client:
+        assert client.get("/model", headers={"Authorization": sent}).status_code == 200
+        for wrong in ("Bearer ab", "Basic abc", "abc", "Bearerabc", "Bearer \u00fc".encode("latin-1"), ""):
+            assert client.get("/model", headers={"Authorization": wrong}).status_code == 401
+
+
+@pytest.mark.parametrize("token", ["schlüssel", "two words", "tab\tbed", "\n"])
+def test_a_token_that_cannot_be_sent_is_refused_at_the_start(token: str) -> None:
+    with pytest.raises(ValueError, match="MNIST_SERVE_TOKEN"):
+        Settings.of({"MNIST_SERVE_TOKEN": token})
 
 
 def test_a_compressed_body_is_refused_and_not_taken_for_pixels(client: TestClient) -> None:

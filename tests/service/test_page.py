@@ -306,6 +306,18 @@ def test_feedback_is_kept_with_its_label(own: tuple[Pipeline, str], visit: Openi
     assert len([*(pipeline.state / "feedback").rglob("*.png")]) == 1, "the same drawing under two labels"
 
 
+def test_a_photo_that_is_too_large_in_base64_is_kept_smaller(own: tuple[Pipeline, str], visit: Opening) -> None:
+    pipeline, url = own
+    seen = visit(url)
+    large = photo("bmp", (2000, 1400))
+    assert 7_500_000 < len(large) < 10_000_000
+    seen.page.locator("#file").set_input_files({"name": "large.bmp", "mimeType": "image/bmp", "buffer": large})
+    seen.shows("1")
+    seen.page.get_by_role("button", name="It was a 7").click()
+    expect(seen.page.locator("#thanks")).to_contain_text("Thank you")
+    assert [path.suffix for path in (pipeline.state / "feedback" / "images" / "7").iterdir()] == [".jpg"]
+
+
 # --- what serves ---
 
 
@@ -396,6 +408,10 @@ def test_a_token_is_asked_for_and_kept(trained: Pipeline, serve: Serving, visit:
     seen.page.keyboard.type("wrong")
     seen.page.keyboard.press("Enter")
     expect(seen.page.locator("#token-form")).to_contain_text("not accepted")
+    token.fill("für-den-test")  # which no header can carry
+    token.press("Enter")
+    expect(seen.page.locator("#token-form")).to_contain_text("not accepted")
+    expect(token).to_be_focused()
     token.fill("for-the-test")
     token.press("Enter")
     expect(token).to_be_hidden()
@@ -445,6 +461,17 @@ def test_nothing_runs_out_of_the_page(service: str, visit: Opening, size: tuple[
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= width
     boxes = [seen.page.locator(f"#{name}").bounding_box() for name in ("drawing", "label", "seen")]
     assert all(box and box["y"] + box["height"] <= height for box in boxes), "paper and answer are not seen together"
+
+
+@DEVICES
+def test_a_share_of_any_length_stays_on_its_line(service: str, visit: Opening, device: dict[str, Any]) -> None:
+    seen = visit(service, device)
+    seen.draw(ONE)
+    seen.shows("1")
+    share = seen.page.locator(".bars .best .share")
+    share.evaluate("share => (share.textContent = '> 99.9 %')")
+    assert share.evaluate("share => share.scrollWidth <= share.clientWidth"), "it is cut off"
+    assert (share.bounding_box() or {})["height"] < 30
 
 
 CONTRAST = """([fore, back]) => {

@@ -103,6 +103,11 @@ def test_one_image_in_a_list_is_a_list_of_one(client: TestClient, image: np.ndar
     assert len(answer["predictions"]) == 1
 
 
+def test_texts_in_a_form_are_let_pass(client: TestClient, image: np.ndarray) -> None:
+    file = {"file": ("7.png", png(image), "image/png")}
+    assert client.post("/predict", files=file, data={"name": "a seven", "page": "2"}).json()["label"] is not None
+
+
 def test_one_file_in_a_form_is_one_answer(client: TestClient, image: np.ndarray) -> None:
     assert client.post("/predict", files={"file": png(image)}).json()["label"]
 

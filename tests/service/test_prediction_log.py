@@ -71,6 +71,19 @@ def test_every_door_leaves_a_row_and_images_only_where_wanted(pipeline: Pipeline
     assert len(found) == 6  # where there was no digit, nothing was predicted
 
 
+def test_a_row_says_which_of_the_images_sent_it_is_about(pipeline: Pipeline) -> None:
+    """Those without a digit count too, as they do in the answer."""
+    test = pipeline.digits()["test"]
+    blank = np.zeros((28, 28), np.uint8)
+    with served(pipeline.state, images=True) as client:
+        for sent in ([blank, *test.images[:2]], [test.images[2]], [blank, test.images[3], blank], [blank]):
+            body = {"images": [{"pixels": each.tolist()} for each in sent]}
+            assert client.post("/predict", json=body).status_code == 200
+    found = [(row["index"], row["image"]) for row in rows(pipeline.state / "prediction_log")]
+    images = [each.tobytes() for each in test.images[:4]]
+    assert found == [(1, images[0]), (2, images[1]), (0, images[2]), (1, images[3])]
+
+
 def test_what_was_on_its_way_only_is_told_apart(pipeline: Pipeline) -> None:
     image = pipeline.digits()["test"].images[0].tobytes()
     with served(pipeline.state) as client:

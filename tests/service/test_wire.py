@@ -106,6 +106,66 @@ def test_headers_without_end_are_bounded(place: tuple[str, int]) -> None:
         assert answer(connection)[:1] == (431,)
 
 
+@pytest.mark.parametrize("path", [b"POST /predict", b"GET /ping"])
+@pytest.mark.parametrize("line", [b"X-More: " + b"a" * 4_000 + b"\r\n", b"a" * 4_000])
+def test_trailers_without_end_are_bounded(place: tuple[str, int], path: bytes, line: bytes) -> None:
+    """Before the answer, and behind it; of many lines, and of one that does not end."""
+    with socket.create_connection(place, timeout=20) as connection:
+        connection.sendall(path + b" HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-More: ")
+        sent = 0
+        with suppress(OSError):  # hung up
+            while sent < 20_000_000:
+                connection.sendall(line)
+                sent += len(line)
+    assert sent < 20_000_000
+
+
+def test_who_sends_too_long_trailers_is_told_so_and_short_ones_are_let_pass(place: tuple[str, int]) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunk = b"310\r\n" + bytes(400) + bytes([250]) * 100 + bytes(284) + b"\r\n0\r\n"
+    status, found, _ = said(place, head + chunk + b"X-Checksum: abc\r\nContent-Type: text/csv\r\n\r\n")
+    assert (status, found["served_by"]) == (200, "champion")
+    with socket.create_connection(place, timeout=20) as connection:
+        connection.sendall(head + chunk)
+        time.sleep(0.2)
+        connection.sendall(b"X-More: " + b"a" * (wire.MOST_TRAILER_BYTES + 1))
+        assert answer(connection)[:1] == (431,)
+
+
+def test_a_body_in_many_chunks_has_no_trailers(place: tuple[str, int]) -> None:
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    images = (bytes(400) + bytes([250]) * 100 + bytes(284)) * 100
+    half = len(images) // 2
+    size = b"%x\r\n" % half
+    with socket.create_connection(place, timeout=20) as connection:
+        for part in (head + size, images[:half], b"\r\n" + size, images[half:], b"\r\n0\r\n\r\n"):
+            connection.sendall(part)
+            time.sleep(0.05)
+        assert answer(connection)[:1] == (200,)
+
+
+def test_of_requests_that_do_not_wait_for_answers_only_some_are_taken_at_once(place: tuple[str, int]) -> None:
+    most = wire.MOST_PIPELINED + 1
+    with socket.create_connection(place, timeout=20) as connection:
+        for count in (most, 200):  # of the last, the others are asked again on another connection
+            connection.sendall(WHOLE * count)
+            answered = b""
+            while answered.count(b"200 OK") < most or count > most:
+                more = connection.recv(65_536)
+                answered += more
+                if not more:
+                    break
+            assert answered.count(b"200 OK") == most
+
+
+def test_requests_without_end_that_read_no_answers_are_bounded(place: tuple[str, int]) -> None:
+    sent = 0
+    with socket.create_connection(place, timeout=20) as connection, suppress(OSError):
+        while sent < 50_000_000:
+            sent += connection.send(WHOLE * 1_000)
+    assert sent < 50_000_000
+
+
 def test_who_never_ends_the_headers_is_not_waited_for(place: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "LONGEST_HEADERS_S", 0.2)
     assert said(place)[:1] == (408,)

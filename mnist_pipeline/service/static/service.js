@@ -1,6 +1,9 @@
 // What the page asks the service, and the token that it asks with. Not here: when it is asked, what is shown.
 
+import { redrawn } from "./photo.js";
+
 const TOKEN = "service-token";
+const MOST_TO_TEACH = 7_000_000; // bytes of an image, which are a third more in base64: the service takes 10 million
 const PATIENCE = 20_000; // ms until a request counts as lost
 const WHO = `page-${Math.random().toString(36).slice(2)}`; // one model answers all of a drawing, where two share
 let token = kept();
@@ -24,9 +27,10 @@ export async function predict(image, draft) {
   return { ...answer, roundTrip: performance.now() - start };
 }
 
-/** Have an image kept with what it shows. Throws Problem. */
+/** Have an image kept with what it shows, a large photo made smaller. Throws Problem. */
 export async function teach(image, label, requestId) {
-  const body = JSON.stringify({ image: await base64(image), label, request_id: requestId });
+  const small = (image.size > MOST_TO_TEACH && (await redrawn(image))) || image;
+  const body = JSON.stringify({ image: await base64(small), label, request_id: requestId });
   return call("feedback", { method: "POST", body, headers: { "Content-Type": "application/json" } });
 }
 
@@ -37,9 +41,10 @@ export function model() {
 
 /** Send this token from now on, in this tab. */
 export function useToken(given) {
-  token = given;
+  token = given.trim();
+  if (!canBeSent(token)) return; // nothing to come back to after a reload
   try {
-    sessionStorage.setItem(TOKEN, given);
+    sessionStorage.setItem(TOKEN, token);
   } catch {
     // Storage is blocked in this browser: the token is asked for again after a reload.
   }
@@ -59,12 +64,18 @@ function kept() {
 
 async function call(path, options = {}) {
   const headers = new Headers(options.headers);
+  if (token && !canBeSent(token)) throw new Problem("unauthorized", "A token has letters, digits and signs of ASCII only.");
   if (token) headers.set("Authorization", `Bearer ${token}`);
   const response = await reach(path, { ...options, headers });
   const said = await response.json().catch(() => ({}));
   if (response.ok) return said;
   const text = said.error ?? `The service answered ${response.status} and did not say why. Try again.`;
   throw new Problem(said.code ?? "unknown", text, Number(response.headers.get("Retry-After")) || 0);
+}
+
+/** Of ASCII, without white space: a header takes nothing else. */
+function canBeSent(given) {
+  return /^[!-~]*$/.test(given);
 }
 
 async function reach(path, options) {
