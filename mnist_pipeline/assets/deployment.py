@@ -38,7 +38,7 @@ class DeploymentConfig(dg.Config):
     )
     version: str = Field(
         "",
-        description="manual: the version to serve; rollback: empty is the one before; challenge: empty is the newest",
+        description="manual: the version to serve; rollback: empty is the one before; force, challenge: the newest",
     )
     reason: str = Field("", description="why; force demands it")
     min_accuracy: float = Field(0.95, ge=0, le=1, description="test accuracy that must be exceeded")

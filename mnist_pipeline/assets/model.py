@@ -150,7 +150,7 @@ def _augmentation(config: ModelConfig, data: DigitData, pictures: Pictures) -> A
     if not changes_images(config):
         moved = f"batches are moved by up to {config.shift} pixels" if config.shift else "nothing is switched on"
         return f"no image is changed by itself: {moved}"
-    shown = data["train"].take(np.arange(SHOWN))
+    shown = data["train"].take(np.arange(min(SHOWN, len(data["train"]))))
     rows = samples(shown.images, config)
     names = [data.origin.class_names[label] for label in shown.labels]
     sheet = contact_sheet(rows.reshape(-1, *rows.shape[2:]), names + [""] * (len(rows) - 1) * SHOWN, columns=SHOWN)

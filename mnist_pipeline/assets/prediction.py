@@ -1,7 +1,6 @@
 """Predicting with what is in production: a night's inbox, and single images."""
 
 import base64
-import binascii
 import math
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -213,12 +212,13 @@ def _read(config: PredictionConfig, production: "Production") -> "dict[str, np.n
     """Name -> what the network will see, None where there is no digit. Raises Unpredictable listing every fault."""
     from mnist_pipeline.ml.images import UnreadableImage, read_image
 
+    preparation = preparation_named(production.card.preparation)
     seen: dict[str, np.ndarray | None] = {}
     faults = []
     for name, fetch in _sources(config).items():
         try:
-            seen[name] = read_image(fetch(), preparation_named(production.card.preparation))
-        except (UnreadableImage, OSError, binascii.Error) as error:
+            seen[name] = read_image(fetch(), preparation)
+        except (UnreadableImage, OSError, ValueError, RuntimeError) as error:  # of base64, a path, somebody's home
             faults.append(f"{name}: {error}")
     if faults:
         raise Unpredictable("these images cannot be predicted:\n" + "\n".join(faults))
@@ -248,7 +248,7 @@ def _arrived(
 
 
 def _sources(config: PredictionConfig) -> dict[str, Any]:
-    paths = {path: Path(path).expanduser().read_bytes for path in config.paths}
+    paths = {path: (lambda path=path: Path(path).expanduser().read_bytes()) for path in config.paths}
     encoded = {
         f"image {i + 1}": (lambda text=text: base64.b64decode(text, validate=True))
         for i, text in enumerate(config.images)

@@ -64,12 +64,16 @@ class ModelConfig(BaseModel):
     optimizer: Literal["adamw", "adam", "sgd", "muon"] = Field(
         "adamw", description="adamw, adam, sgd with momentum, or muon (hidden convolutions; adamw for all else)"
     )
-    learning_rate: float = Field(0.01, gt=0, description="peak learning rate")
+    learning_rate: float = Field(0.01, gt=0, description="peak learning rate; of filters that muon moves, twice that")
     schedule: Literal["one_cycle", "cosine", "constant"] = Field(
         "one_cycle", description="one_cycle (Smith 2018), cosine decay, or constant"
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; Adam's kinds do not read it")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled in adamw, L2 in adam and sgd")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of sgd; the others do not read it")
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="decoupled in adamw and muon (but not of the filters that muon moves), L2 in adam and sgd",
+    )
     batch_size: int = Field(256, ge=2, description="images a step, at most a 16th of the training images")
     epochs: int = Field(2, ge=1, description="passes over the training images")
     min_steps: int = Field(0, ge=0, description="small data: as many epochs as it takes to make this many steps")

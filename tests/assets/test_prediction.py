@@ -379,16 +379,25 @@ def test_every_image_that_cannot_be_read_is_named_in_one_error(
     good.write_bytes(encoded(test_images[0]))
     text.write_bytes(b"hello")
     config = {
-        "paths": [str(good), str(text), str(tmp_path / "missing.png")],
-        "images": ["not base64!", base64.b64encode(huge_png(13_000)).decode()],
+        "paths": [str(good), str(text), str(tmp_path / "missing.png"), "nul\0.png", "~no-such-person/7.png"],
+        "images": ["not base64!", "ümlaut", base64.b64encode(huge_png(13_000)).decode()],
     }
     with pytest.raises(Unpredictable) as error:
         pipeline.run("digit_predictions", digit_predictions=config)
     _, *faults = str(error.value).splitlines()
-    assert [fault.split(": ")[0] for fault in faults] == [str(text), f"{tmp_path}/missing.png", "image 1", "image 2"]
+    named = [
+        str(text),
+        f"{tmp_path}/missing.png",
+        "nul\0.png",
+        "~no-such-person/7.png",
+        "image 1",
+        "image 2",
+        "image 3",
+    ]
+    assert [fault.split(": ")[0] for fault in faults] == named
     assert "begins with 'hello'" in faults[0]
     assert "No such file" in faults[1]
-    assert "13,000 × 13,000" in faults[3]
+    assert "13,000 × 13,000" in faults[6]
     assert not (pipeline.state / "assets" / "digit_predictions.json").exists()
 
 
