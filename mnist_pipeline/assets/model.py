@@ -153,7 +153,8 @@ def _augmentation(config: ModelConfig, data: DigitData, pictures: Pictures) -> A
     shown = data["train"].take(np.arange(min(SHOWN, len(data["train"]))))
     rows = samples(shown.images, config)
     names = [data.origin.class_names[label] for label in shown.labels]
-    sheet = contact_sheet(rows.reshape(-1, *rows.shape[2:]), names + [""] * (len(rows) - 1) * SHOWN, columns=SHOWN)
+    blank = [""] * (len(rows) - 1) * len(names)
+    sheet = contact_sheet(rows.reshape(-1, *rows.shape[2:]), names + blank, columns=len(names))
     return pictures.open().show("digit_classifier", "augmentation", sheet)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from pipelines import BARELY, TINY, Pipeline, data_version, metadata, verdicts
 
+from mnist_pipeline.assets.model import SHOWN, _augmentation
+from mnist_pipeline.ml import plots
 from mnist_pipeline.ml.artifacts import load_network, torch_logits
 from mnist_pipeline.ml.config import PRESETS, ModelConfig, configure
+from mnist_pipeline.ml.plots import contact_sheet
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.training import TrainingDiverged
 
@@ -47,6 +51,28 @@ def test_the_name_says_architecture_training_accuracy_and_digest(finished: Pipel
     accuracy = f"{card.metrics['validation_accuracy'] * 1e4:.0f}"
     trained = f"{card.config['optimizer']}-b{card.config['batch_size']}-e{card.config['epochs']}"
     assert name == f"digitcnn-4x8x8-{trained}-acc{accuracy}-{card.digest[:12]}"
+
+
+@pytest.mark.parametrize(("images", "columns"), [(5, 5), (40, SHOWN)])
+def test_augmented_images_are_shown_below_those_that_they_were(
+    finished: Pipeline, monkeypatch: pytest.MonkeyPatch, images: int, columns: int
+) -> None:
+    sheets = []
+
+    def drawn(pixels: np.ndarray, names: list[str], columns: int) -> bytes:
+        sheets.append((pixels, len(names), columns))
+        return contact_sheet(pixels, names, columns=columns)
+
+    monkeypatch.setattr(plots, "contact_sheet", drawn)
+    digits = finished.digits()
+    train = digits["train"].take(np.arange(images))
+    few = replace(digits, parts={**digits.parts, "train": train})
+    shown = _augmentation(ModelConfig(rotation=10), few, finished.pictures)
+    assert str(shown.value).startswith("![")
+    ((pixels, names, wide),) = sheets
+    assert (len(pixels), names, wide) == (4 * columns, 4 * columns, columns)
+    assert np.array_equal(pixels[:columns], train.images[:columns])
+    assert not np.array_equal(pixels[columns : 2 * columns], pixels[:columns])
 
 
 def test_the_log_has_a_line_an_epoch(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
