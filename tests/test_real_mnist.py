@@ -24,7 +24,7 @@ from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.sources import BadSource
 from mnist_pipeline.production import Production, load_production
 
-FOLDER = Path(os.environ.get("MNIST_DATA_DIR", "")).resolve()
+FOLDER = Path(os.environ.get("MNIST_DATA_DIR", "")).absolute()  # and not where links lead, which nobody is told
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif("MNIST_DATA_DIR" not in os.environ, reason="MNIST_DATA_DIR is not set"),
