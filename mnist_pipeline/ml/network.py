@@ -57,13 +57,26 @@ class DigitCNN(Network):
             nn.Conv2d(config.width_2, config.width_3, config.kernel_3, padding="same", bias=False),
             *_normalised(config.width_3),
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         lost_1, lost_2 = (0, 0) if config.padded else (config.kernel_1 - 1, config.kernel_2 - 1)
         side = ((SIDE - lost_1) // 2 - lost_2) // 2
         self.classifier = nn.Linear(config.width_3 * side**2, classes)
 
     def scores(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.classifier(self.dropout(self.features(pixels).flatten(1)))
+
+
+class Dropout(nn.Dropout):
+    """The same as torch's; on a CPU, where that draws one number after the other (an eighth of a step of the preset
+    `accurate`), four to a draw. The share that is dropped is rounded to a 65,536th."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0 or input.device.type != "cpu":
+            return super().forward(input)
+        drawn = torch.empty((input.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        dropped = round(self.p * 2**16)
+        kept = drawn.view(torch.int16)[: input.numel()].view(input.shape) >= dropped - 2**15
+        return input * kept.to(input.dtype).div_(1 - dropped / 2**16)
 
 
 def _normalised(channels: int) -> list[nn.Module]:

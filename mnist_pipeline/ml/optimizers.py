@@ -17,8 +17,10 @@ TURNS = 4  # of the iteration
 QUINTIC = (3.4445, -4.7750, 2.0315)
 
 
-def optimizer_of(network: nn.Module, config: ModelConfig, device: torch.device) -> torch.optim.Optimizer:
-    """By name, for all weights of a network."""
+def optimizer_of(
+    network: nn.Module, config: ModelConfig, device: torch.device, *, bfloat16: bool = False
+) -> torch.optim.Optimizer:
+    """By name, for all weights of a network. bfloat16: whether muon turns its filters in that."""
     _leave_compiler_out()
     weights, rate, decay = network.parameters(), config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
@@ -27,7 +29,7 @@ def optimizer_of(network: nn.Module, config: ModelConfig, device: torch.device) 
         )
     fused = device.type != "mps"
     if config.optimizer == "muon":
-        return Muon(network, rate, weight_decay=decay, fused=fused)
+        return Muon(network, rate, bfloat16, weight_decay=decay, fused=fused)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return kind(weights, rate, weight_decay=decay, fused=fused)
 
@@ -52,7 +54,8 @@ class Muon(torch.optim.AdamW):
     torch's own takes matrices only, and would need a second optimizer and schedule beside it.
     """
 
-    def __init__(self, network: nn.Module, lr: float, **others: Any) -> None:
+    def __init__(self, network: nn.Module, lr: float, bfloat16: bool = False, **others: Any) -> None:
+        self.precision = torch.bfloat16 if bfloat16 else torch.float32
         filters = [each.weight for each in network.modules() if _is_hidden(each)]
         known = {id(weight) for weight in filters}
         rest = [weight for weight in network.parameters() if id(weight) not in known]
@@ -78,7 +81,8 @@ class Muon(torch.optim.AdamW):
             state["momentum_buffer"] = torch.zeros_like(weight)
         momentum = state["momentum_buffer"].mul_(MOMENTUM).add_(weight.grad)
         ahead = weight.grad.add(momentum, alpha=MOMENTUM)  # Nesterov
-        weight.sub_(orthogonal(ahead.flatten(1)).view_as(weight), alpha=rate)
+        turned = orthogonal(ahead.flatten(1).to(self.precision))
+        weight.sub_(turned.to(weight.dtype).view_as(weight), alpha=rate)
         weight.grad = None
 
 

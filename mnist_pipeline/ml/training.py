@@ -192,11 +192,11 @@ class _Loop:
         self.batch = max(2, min(config.batch_size, len(training) // SMALLEST_EPOCH))
         self.steps_per_epoch = len(training) // self.batch
         self.epochs = max(config.epochs, math.ceil(config.min_steps / self.steps_per_epoch))
-        self.optimizer = optimizer_of(self.network, config, self.device)
+        self.bfloat16 = _in_bfloat16(config, self.device)
+        self.optimizer = optimizer_of(self.network, config, self.device, bfloat16=self.bfloat16)
         self.update = bare_step(self.optimizer)
         self.schedule = schedule_of(self.optimizer, config, self.epochs * self.steps_per_epoch)
         self.generator = torch.Generator().manual_seed(config.seed)
-        self.bfloat16 = _in_bfloat16(config, self.device)
 
     def _resident(self, data: LabeledImages) -> tuple[torch.Tensor, torch.Tensor]:
         # a copy: the arrays may be read-only views of a file, which torch warns about

@@ -7,11 +7,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.ml.network import DigitCNN
+from mnist_pipeline.ml.network import DigitCNN, Dropout
 
 
 def network(classes: int = 10, **knobs: float) -> DigitCNN:
@@ -60,6 +62,33 @@ def test_dropout_works_in_training_only() -> None:
     assert torch.equal(net(images), net(images))
     net.dropout.train()
     assert not torch.equal(net(images), net(images))
+
+
+@given(
+    share=st.floats(0.01, 0.99),
+    shape=st.lists(st.integers(1, 40), min_size=2, max_size=3),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+@settings(deadline=None, max_examples=50)
+def test_dropout_drops_the_share_asked_for_and_scales_what_it_keeps(
+    share: float, shape: list[int], dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    features = torch.ones(200, *shape, dtype=dtype)
+    left = Dropout(share).train()(features)
+    kept = left != 0
+    assert (left.dtype, left.shape) == (dtype, features.shape)
+    assert kept.float().mean().item() == pytest.approx(1 - share, abs=5 * (share * (1 - share) / kept.numel()) ** 0.5)
+    assert left[kept].float().numpy() == pytest.approx(1 / (1 - share), rel=0.01)
+
+
+def test_dropout_repeats_itself_from_the_same_state_of_torchs_generator() -> None:
+    layer, features = Dropout(0.5).train(), torch.ones(3, 5)
+    torch.manual_seed(1)
+    first, other = layer(features), layer(features)
+    torch.manual_seed(1)
+    assert torch.equal(layer(features), first)
+    assert not torch.equal(first, other)
 
 
 def test_an_untrained_network_favours_no_class(digits: DigitData) -> None:

@@ -33,10 +33,10 @@ def test_the_large_singular_values_of_a_matrix_become_about_one(
     assert (turned - torch.diag(turned.diagonal())).abs().max() < 1e-3
 
 
-def stepped(network: nn.Module, config: ModelConfig) -> nn.Module:
+def stepped(network: nn.Module, config: ModelConfig, *, bfloat16: bool = False) -> nn.Module:
     """A copy after one step on the same images."""
     moved = copy.deepcopy(network)
-    optimizer = optimizer_of(moved, config, CPU)
+    optimizer = optimizer_of(moved, config, CPU, bfloat16=bfloat16)
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (16, 28, 28), generator=generator, dtype=torch.uint8)
     nn.functional.cross_entropy(moved(images), torch.arange(16) % 10).backward()
@@ -57,6 +57,16 @@ def test_muon_moves_hidden_filters_by_its_rule_and_all_else_as_adamw_does() -> N
             assert torch.linalg.matrix_norm(step, 2) == pytest.approx(1, abs=0.3)
         else:
             assert torch.equal(moved[name], dict(others.named_parameters())[name])
+
+
+def test_muon_in_bfloat16_goes_almost_the_same_way() -> None:
+    config = ModelConfig(**SMALL, optimizer="muon")
+    before = network_for(config, 10).eval()
+    exact, coarse = (
+        stepped(before, config, bfloat16=each).features[4].weight - before.features[4].weight for each in (False, True)
+    )
+    assert torch.nn.functional.cosine_similarity(exact.flatten(), coarse.flatten(), 0) > 0.99
+    assert not torch.equal(exact, coarse)
 
 
 def test_a_network_without_convolutions_is_trained_as_by_adamw() -> None:
