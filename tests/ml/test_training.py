@@ -307,3 +307,9 @@ def test_a_trained_network_is_less_sure_of_a_digit_half_covered(trained: Trained
         for each in (images, covered)
     )
     assert sure > unsure
+
+
+def test_a_long_average_of_a_short_training_has_left_the_weights_it_began_with(digits: DigitData) -> None:
+    config = ModelConfig(width_1=4, width_2=8, width_3=8, min_steps=60, batch_size=64, shift=0, ema_decay=0.999)
+    trained = train(digits["train"], digits["validation"], 10, config)
+    assert trained.best.validation_accuracy > 0.8
