@@ -5,10 +5,14 @@ from mnist_pipeline.ml.network import DigitCNN, Network
 
 
 def network_for(config: ModelConfig, classes: int) -> Network:
-    """The untrained network of a configuration. Raises ValueError for an architecture that is none.
+    """The untrained network of a configuration. Raises ValueError for an architecture that is none."""
+    network = _untrained(config, classes)
+    network.five_views = config.five_views
+    return network
 
-    torchvision is imported only for those that are built of it: that takes seconds.
-    """
+
+def _untrained(config: ModelConfig, classes: int) -> Network:
+    """torchvision is imported only for those that are built of it: that takes seconds."""
     if config.architecture == "cnn":
         return DigitCNN(config, classes)
     if config.architecture == "resnet":

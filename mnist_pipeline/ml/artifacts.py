@@ -116,6 +116,8 @@ def _traced(network: Network) -> bytes:
             warnings.simplefilter("ignore", DeprecationWarning)
             # of torch's own attention, which looks at shapes; the graph was tried with other numbers of images
             warnings.filterwarnings("ignore", category=torch.jit._trace.TracerWarning, module=r"torch\.")
+            # a reversed list of how much is padded stays in the graph; ONNX Runtime folds it when it loads
+            warnings.filterwarnings("ignore", "Constant folding - Only steps=1", UserWarning)
             torch.onnx.export(
                 network,
                 (torch.zeros(1, SIDE, SIDE, dtype=torch.uint8),),

@@ -48,6 +48,11 @@ class ModelConfig(BaseModel):
         lt=1,
         description="cnn, resnet, vit: share of features dropped before the classifier, in vit all along",
     )
+    five_views: bool = Field(
+        False,
+        description="cnn, resnet, vit: whether an answer is the mean of five, of the image and of it moved by a pixel "
+        "each way: five times the work, once trained",
+    )
     trees: int = Field(60, ge=1, le=2000, description="forest: how many")
     tree_depth: int = Field(
         0, ge=0, le=100, description="tree, forest: questions from root to leaf at most; 0: no limit"
@@ -170,6 +175,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "width_3": 128,
         "kernel_3": 5,
         "dropout": 0.3,
+        "five_views": True,
         "optimizer": "muon",
         "epochs": 20,
         "min_steps": 500,

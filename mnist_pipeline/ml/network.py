@@ -3,19 +3,24 @@ last, so nobody else normalises or calibrates.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import SIDE
 
 MEAN, STD = 0.1307, 0.3081  # of MNIST's training pixels, scaled to 0..1
+VIEWS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))  # pixels down and right
 
 
 class Network(nn.Module):
     """What all networks share. A subclass says in `scores` what it makes of normalised pixels.
 
     temperature: divides the logits (Guo et al. 2017); 1 until it is fitted on validation after the training.
+    five_views: whether answers are means over VIEWS; not while it learns.
     """
+
+    five_views = False
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -29,12 +34,22 @@ class Network(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """images: uint8 or float 0..255 [N, 28, 28] -> logits float32 [N, classes]."""
-        pixels = (images.unsqueeze(1).float() - self.mean) / self.std
-        return self.scores(pixels).float() / self.temperature
+        raw = images.unsqueeze(1).float()
+        if self.training or not self.five_views:
+            return self._logits(raw)
+        return torch.stack([self._logits(view) for view in views_of(raw)]).mean(0)
+
+    def _logits(self, raw: torch.Tensor) -> torch.Tensor:
+        return self.scores((raw - self.mean) / self.std).float() / self.temperature
 
     def scores(self, pixels: torch.Tensor) -> torch.Tensor:
         """pixels: float [N, 1, 28, 28], normalised -> logits [N, classes] before the temperature."""
         raise NotImplementedError
+
+
+def views_of(images: torch.Tensor) -> list[torch.Tensor]:
+    """float [N, 1, 28, 28] -> five of them: as they are, then all moved right, left, down and up; black follows."""
+    return [F.pad(images, (right, -right, down, -down)) for down, right in VIEWS]
 
 
 class DigitCNN(Network):

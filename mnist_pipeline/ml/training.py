@@ -189,6 +189,7 @@ class _Loop:
         self.images, self.labels = self._resident(training)
         self.validation = self._resident(validation)
         self.network = network_for(config, classes).to(self.device).to(memory_format=torch.channels_last)
+        self.network.five_views = False  # an epoch is judged by one view: a fifth of the time
         self.averaged = copy.deepcopy(self.network).requires_grad_(False) if config.ema_decay else None
         self.batch = max(2, min(config.batch_size, len(training) // SMALLEST_EPOCH))
         self.steps_per_epoch = len(training) // self.batch
@@ -219,6 +220,7 @@ class _Loop:
             on_epoch(epoch)
             checkpoints.save(lambda: self._checkpoint(progress), progress.is_over(self.epochs, self.config.patience))
         self.network.load_state_dict(progress.best_weights)
+        self.network.five_views = self.config.five_views
         return Trained(self.network.cpu().eval(), self.config, progress.history, progress.resumed_at)
 
     def _checkpoint(self, progress: _Progress) -> Checkpoint:

@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load, save
 
+from mnist_pipeline.ml.architectures import network_for
 from mnist_pipeline.ml.artifacts import load_network, pack, to_onnx, torch_logits, version_files
 from mnist_pipeline.ml.calibration import calibration_error, fit_temperature
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.conformal import CONFORMAL, conform, sets_of
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.ml.network import DigitCNN
 from mnist_pipeline.ml.predictor import Predictor, WrongAnswers, softmax
 from mnist_pipeline.ml.reference import REFERENCE
-from mnist_pipeline.ml.training import Trained
+from mnist_pipeline.ml.training import Trained, train
 
 TOLERANCE = 1e-4
 
@@ -75,6 +75,16 @@ def test_another_coverage_gives_other_sets(fitted: tuple[Trained, dict[str, byte
     assert other.threshold > sets_of(files).threshold
 
 
+def test_answers_of_five_views_are_those_that_are_stored(digits: DigitData) -> None:
+    config = ModelConfig(width_1=3, width_2=4, width_3=5, min_steps=20, five_views=True)
+    own = train(digits["train"], digits["validation"], 10, config)
+    files, images = version_files(own, digits["validation"]), digits["test"].images
+    stored = Predictor.load(files, threads=1).logits(images)
+    assert np.abs(stored - torch_logits(load_network(files, config, 10), images)).max() <= TOLERANCE
+    own.network.five_views = False
+    assert np.abs(stored - torch_logits(own.network, images)).max() > 0.1
+
+
 def test_the_files_are_the_same_when_they_are_put_together_again(
     fitted: tuple[Trained, dict[str, bytes]], digits: DigitData
 ) -> None:
@@ -108,6 +118,7 @@ def test_torch_and_onnx_agree_on_every_test_image(trained: Trained, predictor: P
         {"kernel_1": 9, "kernel_2": 9, "kernel_3": 9},
         {"kernel_1": 1, "kernel_2": 3, "kernel_3": 1},
         {"kernel_1": 3, "kernel_2": 3, "padded": True},
+        {"five_views": True},
     ],
     ids=str,
 )
@@ -115,7 +126,7 @@ def test_torch_and_onnx_agree_on_every_test_image(trained: Trained, predictor: P
 def test_torch_and_onnx_agree_for_other_architectures(classes: int, knobs: dict[str, float]) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        network = DigitCNN(ModelConfig(**knobs), classes).eval()
+        network = network_for(ModelConfig(**knobs), classes).eval()
     noise = np.random.default_rng(0).integers(0, 256, (5, 28, 28)).astype(np.uint8)
     predicted = Predictor(to_onnx(network), threads=1).logits(noise)
     assert predicted.shape == (5, classes)

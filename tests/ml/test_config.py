@@ -38,7 +38,7 @@ IMPOSSIBLE = {
     **dict.fromkeys(
         ("weight_decay", "min_steps", "shift", "rotation", "shear", "patience", "min_delta", "seed", "plain_epochs"), -1
     ),
-    **dict.fromkeys(("optimizer", "schedule", "precision", "device", "padded"), "best"),
+    **dict.fromkeys(("optimizer", "schedule", "precision", "device", "padded", "five_views"), "best"),
     **dict.fromkeys(("blocks", "embedding", "depth", "heads", "trees", "leaf", "iterations", "penalty"), 0),
     **dict.fromkeys(("tree_depth", "elastic", "erasing"), -1),
     "architecture": "svm",

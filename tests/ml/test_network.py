@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from mnist_pipeline.ml.architectures import network_for
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.network import DigitCNN, Dropout
@@ -96,3 +97,19 @@ def test_an_untrained_network_favours_no_class(digits: DigitData) -> None:
     with torch.inference_mode():
         loss = F.cross_entropy(network().train()(images), labels).item()
     assert loss == pytest.approx(math.log(10), abs=0.5)
+
+
+def test_five_views_are_the_mean_over_an_image_and_it_moved_by_a_pixel_each_way_but_not_in_training() -> None:
+    net = network_for(ModelConfig(width_1=3, width_2=5, width_3=7, dropout=0.0), 10).eval()
+    images, padded = pixels(3), F.pad(pixels(3), (1, 1, 1, 1))
+    moved = [
+        padded[:, down : down + 28, right : right + 28] for down, right in ((1, 1), (0, 1), (2, 1), (1, 0), (1, 2))
+    ]
+    mean = torch.stack([net(each) for each in moved]).mean(0)
+    alone = net(images)
+    net.five_views = True
+    assert torch.allclose(net(images), mean, atol=1e-5)
+    assert not torch.allclose(net(images), alone, atol=1e-3)
+    before = net.train()(images)
+    net.five_views = False
+    assert torch.equal(net(images), before)
