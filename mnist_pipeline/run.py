@@ -186,6 +186,7 @@ def _summary(definitions: dg.Definitions, outcome: Outcome, seconds: float) -> s
     )
     return f"""
   data           {of("raw_mnist_data", "images"):,} images: {of("raw_mnist_data", "source")}
+  trained        {of("digit_classifier", "version")}
   {accuracy}
   decision       {of("production_digit_classifier", "decision")}: {of("production_digit_classifier", "reason")}
   in production  {of("production_digit_classifier", "serves_now")}

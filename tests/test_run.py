@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from contextlib import redirect_stdout
 from datetime import datetime, timezone
@@ -68,6 +69,7 @@ def test_the_summary_says_what_was_done_and_what_to_do_next(ran: Ran) -> None:
     assert re.search(r"test accuracy +\d\d\.\d\d%  \(95 % interval \d\d\.\d\d% to \d+\.\d\d%, 360 images\)", said)
     assert re.search(r"decision +1: deployed: accuracy 0\.\d+ above 0\.95", said)
     assert re.search(rf"in production +{version}", said)
+    assert re.search(rf"trained +{version}", said)
     assert re.search(r"predictions +200 tonight, 0 quarantined: .*\.parquet", said)
     assert re.search(r"seconds +[\d.]+ +\(data [\d.]+ +training [\d.]+ +evaluation [\d.]+ +deployment [\d.]+", said)
     assert str(ran.state / "pictures") in said
@@ -96,6 +98,22 @@ def test_it_can_be_run_again(ran: Ran) -> None:
     assert len(ran.store.versions()) == 1  # same data, same seed: the same version
     assert "decision       2: kept: " in ran.second
     assert "predictions    200 tonight, 0 quarantined" in ran.second
+
+
+def test_where_production_stays_the_summary_says_what_was_trained_and_what_serves(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ran.state, tmp_path / "state")
+    for name, value in {"MNIST_DATASET": "embedded", **home(tmp_path / "state")}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["--config", CONFIG.replace("}", ', "seed": 1}')]) == 0
+    (serves,), both = ran.store.versions(), ModelStore(DiskBlobs(tmp_path / "state" / "models")).versions()
+    (trained,) = set(both) - {serves}
+    said = capsys.readouterr().out
+    assert re.search(rf"trained +{trained}$", said, re.MULTILINE)
+    assert re.search(r"decision +3: (kept|not deployed): ", said)
+    assert re.search(rf"in production +{serves}$", said, re.MULTILINE)
+    assert len(said.splitlines()) <= LINES
 
 
 def test_the_runs_are_in_the_instance_afterwards(ran: Ran) -> None:
