@@ -297,7 +297,28 @@ def test_another_share_than_was_asked_for_is_noticed(raw: DigitData, asked: floa
 
 @pytest.mark.parametrize("share", [0.01, 0.123, 0.2, 1 / 3, 0.5])
 def test_the_share_that_was_asked_for_passes_whatever_it_is_rounded_to(raw: DigitData, share: float) -> None:
-    assert "split_is_in_proportion" not in failures(processed_data_checks(split_digits(raw, share, 0), raw))
+    assert failures(processed_data_checks(split_digits(raw, share, 0), raw)) == set()
+
+
+def few(raw: DigitData, images: int) -> DigitData:
+    """So many images of each of the classes 3, 5 and 8 to learn from, which become the classes 0, 1 and 2."""
+    rows = [np.flatnonzero(raw["train"].labels == label)[:images] for label in (3, 5, 8)]
+    train = LabeledImages(raw["train"].images[np.concatenate(rows)], np.repeat(np.arange(3, dtype=np.uint8), images))
+    return DigitData({**raw.parts, "train": train}, replace(raw.origin, dataset="images", class_names=("3", "5", "8")))
+
+
+@pytest.mark.parametrize("images", [5, 7, 17, 48])
+def test_few_images_cannot_be_split_in_halves_and_pass(raw: DigitData, images: int) -> None:
+    own = few(raw, images)
+    assert failures(processed_data_checks(split_digits(own, 0.2, 0), own)) == set()
+
+
+def test_of_few_images_too_a_split_that_is_not_stratified_is_noticed(raw: DigitData) -> None:
+    own = few(raw, 48)
+    split = split_digits(own, 0.2, 0)
+    of_one_class = {"train": np.arange(29, 144), "validation": np.arange(29)}
+    wrong = changed(split, **{part: own["train"].take(rows) for part, rows in of_one_class.items()})
+    assert failures(processed_data_checks(wrong, own)) == {"split_is_stratified"}
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
