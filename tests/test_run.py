@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from io import StringIO
@@ -15,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from pipelines import ROOT, TINY, call, instance_of
 
+from mnist_pipeline.refreshing.__main__ import main as refresh
 from mnist_pipeline.run import main
 from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
+from mnist_pipeline.tune import main as tune
 
 CONFIG = str({**TINY, "min_steps": 120}).replace("'", '"')
 LINES, COLUMNS = 24, 200
@@ -162,6 +165,32 @@ def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(
 def test_a_setting_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", '{"epoch": 3}']) == 2
     assert 'Received unexpected config entry "epoch"' in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("door", [main, refresh, tune])
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MNIST_PIPELINE_ENV", "staging", "unknown environment 'staging': MNIST_PIPELINE_ENV is one of dev, prod"),
+        ("MNIST_DATASET", "minst", "MNIST_DATASET='minst': it is one of auto, mnist"),
+        ("MNIST_PIPELINE_TIMEZONE", "Mars", "MNIST_PIPELINE_TIMEZONE='Mars' is no timezone"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_told_in_a_line(
+    door: Callable[[], int],
+    name: str,
+    value: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(SystemExit, match="2"):
+        door()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"Nothing was run: {says}")
 
 
 @pytest.mark.parametrize("text", ["epochs=3", "[3]"])
