@@ -34,7 +34,7 @@ endif
 .PHONY: help run refresh tune dev serve datasets mlflow doctor rehearsal test test-all check format bench bench-scale lock clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) ## From data to predictions, then a summary (DATASET=, DATA_DIR=, PRESET=, CONFIG=).
 	@$(BIN)/python -m mnist_pipeline.run --preset '$(PRESET)' --config '$(CONFIG)'
@@ -79,7 +79,7 @@ format: $(READY) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## Measure everything that the README quotes (20 minutes).
+bench: $(READY) ## Measure everything that the README quotes (22 minutes).
 	$(BIN)/python -m benchmarks
 
 bench-scale: $(READY) ## Measure batch inference by every engine, Ray's on a cluster of its own (IMAGES=, TIMES=, WIDTHS=).

@@ -1,7 +1,6 @@
 """What every benchmark shares: rows, repeated timing, the data, a child process with its peak memory."""
 
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -70,10 +69,12 @@ def child(command: Sequence[str], env: dict[str, str]) -> tuple[float, float]:
     process = subprocess.Popen(
         command, env={**kept, **env}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    output, _ = process.communicate()
-    spent = time.perf_counter() - begun
+    assert process.stdout is not None
+    with process.stdout as printed:
+        output = printed.read()
+    _, status, used = os.wait4(process.pid, 0)
+    spent, process.returncode = time.perf_counter() - begun, os.waitstatus_to_exitcode(status)
     if process.returncode:
         print(output[-4_000:], file=sys.stderr)
         raise subprocess.CalledProcessError(process.returncode, command)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return spent, peak * (1 if sys.platform == "darwin" else 1024) / 1e9
+    return spent, used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9

@@ -172,6 +172,10 @@ def _inbox(patient: Patient) -> str:
 
 def _data(patient: Patient) -> str:
     source = patient.resource("source")
+    if not source.directory and source.dataset in ("images", "idx"):
+        raise Ailing(f"MNIST_DATASET={source.dataset} needs MNIST_DATA_DIR, the folder to read")
+    if source.dataset == "embedded":
+        return "embedded: comes with scikit-learn"
     if not source.directory:
         return f"{source.dataset}: downloaded when it is asked for"
     files = listing(source.place())

@@ -61,9 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
     go_home()
     collect_seldom()
     begun, outcome = time.perf_counter(), Outcome()
-    from mnist_pipeline.definitions import build_definitions
-
-    definitions = build_definitions()
+    definitions = definitions_here()
     with dg.DagsterInstance.get() as instance:
         free_slots_of_the_dead(instance)  # a run in this process does not go through the executor that does it
         classifier = {"preset": options.preset, **options.config}
@@ -83,6 +81,16 @@ def go_home() -> None:
     os.environ.setdefault("DAGSTER_HOME", str(PROJECT))
     os.environ.setdefault("MNIST_PIPELINE_STATE", str(state_folder()))
     Path(os.environ["DAGSTER_HOME"]).mkdir(parents=True, exist_ok=True)
+
+
+def definitions_here() -> dg.Definitions:
+    """Those that the environment asks for; a variable that is wrong is told and ends the program with status 2."""
+    try:
+        from mnist_pipeline.definitions import build_definitions
+
+        return build_definitions()
+    except ValueError as error:
+        raise SystemExit(failed_before_it_ran(error)) from error
 
 
 def failed_before_it_ran(error: Exception) -> int:
@@ -186,6 +194,7 @@ def _summary(definitions: dg.Definitions, outcome: Outcome, seconds: float) -> s
     )
     return f"""
   data           {of("raw_mnist_data", "images"):,} images: {of("raw_mnist_data", "source")}
+  trained        {of("digit_classifier", "version")}
   {accuracy}
   decision       {of("production_digit_classifier", "decision")}: {of("production_digit_classifier", "reason")}
   in production  {of("production_digit_classifier", "serves_now")}

@@ -12,16 +12,14 @@ import dagster as dg
 from mnist_pipeline.jobs.ranking import result_name, table
 from mnist_pipeline.jobs.targets import names, target_named
 from mnist_pipeline.refreshing.waves import cause
-from mnist_pipeline.run import failed_before_it_ran, go_home, settings_in
+from mnist_pipeline.run import definitions_here, failed_before_it_ran, go_home, settings_in
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0 when trials could be compared, whatever came of it."""
     options = vars(_parse(arguments))
     go_home()
-    from mnist_pipeline.definitions import build_definitions
-
-    definitions = build_definitions()
+    definitions = definitions_here()
     with dg.DagsterInstance.get() as instance:
         try:
             result = definitions.resolve_job_def("tuning").execute_in_process(

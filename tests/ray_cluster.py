@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TWO_NODES = ({"num_cpus": 1}, {"num_cpus": 1})
 NOTICED_SOON = {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
 """For a cluster that loses a node: Ray looks for it every second, and not for half a minute."""
+SEEN = Path("/proc/self/stat").exists()  # what processes a cluster has is read there: on Linux
 LISTENS = "0A"  # in /proc/net/tcp
 STARTS_S, ENDS_S, TURN_S = 60, 20, 1_200
 _depth = 0  # clusters of this process

@@ -25,11 +25,13 @@ CONTENTS = idx_contents(TRAIN, TEST)
 
 
 class Mirror:
-    """An HTTP server on this machine that serves a folder, and can be told to fall silent inside a file."""
+    """An HTTP server on this machine that serves a folder, and can be told to fall silent inside a file, to cut one
+    in the middle, or to have no time: each so many times."""
 
     def __init__(self, folder: Path) -> None:
         self.requests: list[str] = []
         self.silent_in = ""
+        self.cuts, self.busy = 0, 0
         self.closing = Event()
         mirror = self
 
@@ -39,7 +41,11 @@ class Mirror:
 
             def do_GET(self) -> None:
                 mirror.requests.append(self.path.lstrip("/"))
-                if self.path.lstrip("/") != mirror.silent_in:
+                if mirror.busy:
+                    mirror.busy -= 1
+                    self.send_error(503)
+                    return
+                if self.path.lstrip("/") != mirror.silent_in and not mirror.cuts:
                     super().do_GET()
                     return
                 self.send_response(200)
@@ -47,6 +53,9 @@ class Mirror:
                 self.end_headers()
                 self.wfile.write(b"\x1f\x8b")
                 self.wfile.flush()
+                if mirror.cuts:
+                    mirror.cuts -= 1
+                    return
                 mirror.closing.wait()
 
             def log_message(self, *args: Any) -> None:
@@ -196,6 +205,32 @@ def test_a_mirror_that_falls_silent_inside_the_second_file_leaves_nothing_behind
     with pytest.raises(SourceUnreachable, match="the download took longer than 15 s"):
         source(tmp_path, mirrors=(mirror.url,), timeout_s=15).load(journal.log)
     assert mirror.asked_for == [first, second]
+    assert files_below(tmp_path / "downloads") == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", [{"busy": 1}, {"cuts": 2}], ids=["no time", "a file cut short"])
+def test_a_download_that_fails_is_tried_again_and_then_whole(
+    tmp_path: Path, mirror: Mirror, journal: Journal, fault: dict[str, int]
+) -> None:
+    vars(mirror).update(fault)
+    data = source(tmp_path, mirrors=(mirror.url,), attempts=2).load(journal.log)
+    assert (mirror.busy, mirror.cuts) == (0, 0)
+    assert np.array_equal(data["train"].images, TRAIN.images)
+    assert (data.origin.dataset, data.origin.fallback) == ("mnist", False)
+    names = [archive for _, archive, _ in PUBLISHED["mnist"].files]
+    assert mirror.requests.count(names[0]) > mirror.requests.count(names[1])
+    assert files_below(tmp_path / "downloads") == ["mnist", *sorted(f"mnist/{name}" for name in names)]
+
+
+@pytest.mark.slow
+def test_a_download_that_fails_each_time_is_given_up_with_the_reason(
+    tmp_path: Path, mirror: Mirror, journal: Journal
+) -> None:
+    mirror.busy = 99
+    with pytest.raises(SourceUnreachable, match=rf"mnist was not downloaded: {mirror.url}: .*503"):
+        source(tmp_path, mirrors=(mirror.url,), attempts=2).load(journal.log)
+    assert mirror.busy == 97
     assert files_below(tmp_path / "downloads") == []
 
 

@@ -113,6 +113,19 @@ def test_a_postgres_that_is_away_is_told_without_its_password(
     assert "hunter2pass" not in findings["Dagster"].said
 
 
+@pytest.mark.parametrize(
+    ("dataset", "well", "says"),
+    [
+        ("embedded", True, "embedded: comes with scikit-learn"),
+        ("auto", True, "auto: downloaded when it is asked for"),
+        ("images", False, "MNIST_DATASET=images needs MNIST_DATA_DIR, the folder to read"),
+    ],
+)
+def test_where_the_data_comes_from_is_told(env: dict[str, str], dataset: str, well: bool, says: str) -> None:
+    finding = found({**env, "MNIST_DATASET": dataset})["data"]
+    assert (finding.well, finding.said) == (well, says)
+
+
 @pytest.mark.slow
 def test_steps_on_other_machines_need_a_storage_that_they_reach(env: dict[str, str]) -> None:
     assert found(env)["steps"].said == "in the process of their run"

@@ -25,7 +25,7 @@ import torch
 from checkpoint_watch import reached
 from pipelines import ROOT, Pipeline, metadata
 from processes import wait
-from ray_cluster import RayCluster, ray_cluster
+from ray_cluster import SEEN, RayCluster, ray_cluster
 
 from mnist_pipeline.environment import training_cluster
 from mnist_pipeline.ml.config import ModelConfig
@@ -103,6 +103,7 @@ def test_a_classical_model_needs_no_cluster(trainer: RayTrainer, lesson: Lesson)
 LONG: dict[str, Any] = {"preset": "accurate", "epochs": 12, "min_steps": 0, "device": "cpu", "patience": 11}
 LONG |= {"width_1": 16, "width_2": 32, "width_3": 64}
 on_a_cluster = pytest.mark.slow
+sees_workers = pytest.mark.skipif(not SEEN, reason="workers are looked for in /proc")
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +146,7 @@ def _read(path: Path) -> str:
 
 
 @on_a_cluster
+@sees_workers
 def test_a_killed_worker_goes_on_to_the_version_of_the_plain_loop(
     on_ray: Pipeline, joined: RayCluster, pipeline: Pipeline
 ) -> None:
@@ -177,6 +179,7 @@ Pipeline(**json.loads(sys.argv[1])).run("digit_classifier", digit_classifier=jso
 
 
 @on_a_cluster
+@sees_workers
 def test_a_killed_run_gives_its_worker_back_and_its_checkpoint_stays(on_ray: Pipeline, joined: RayCluster) -> None:
     order = [json.dumps({"state": str(on_ray.state), **on_ray.env}), json.dumps({**LONG, "seed": 1})]
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
@@ -244,6 +247,7 @@ def test_processors_that_others_hold_are_waited_for_as_long_as_is_said(
 
 
 @on_a_cluster
+@sees_workers
 def test_a_cluster_that_hangs_is_given_up_in_time_and_its_worker_comes_back(
     joined: RayCluster, trainer: RayTrainer, lesson: Lesson
 ) -> None:
@@ -271,6 +275,7 @@ def test_a_cluster_that_hangs_is_given_up_in_time_and_its_worker_comes_back(
 
 
 @on_a_cluster
+@sees_workers
 def test_what_goes_wrong_in_the_worker_is_told_as_it_is_here(
     joined: RayCluster, trainer: RayTrainer, lesson: Lesson
 ) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from io import StringIO
@@ -14,9 +16,11 @@ import pyarrow.parquet as pq
 import pytest
 from pipelines import ROOT, TINY, call, instance_of
 
+from mnist_pipeline.refreshing.__main__ import main as refresh
 from mnist_pipeline.run import main
 from mnist_pipeline.storage.blobs import DiskBlobs
 from mnist_pipeline.store import ModelStore
+from mnist_pipeline.tune import main as tune
 
 CONFIG = str({**TINY, "min_steps": 120}).replace("'", '"')
 LINES, COLUMNS = 24, 200
@@ -68,6 +72,7 @@ def test_the_summary_says_what_was_done_and_what_to_do_next(ran: Ran) -> None:
     assert re.search(r"test accuracy +\d\d\.\d\d%  \(95 % interval \d\d\.\d\d% to \d+\.\d\d%, 360 images\)", said)
     assert re.search(r"decision +1: deployed: accuracy 0\.\d+ above 0\.95", said)
     assert re.search(rf"in production +{version}", said)
+    assert re.search(rf"trained +{version}", said)
     assert re.search(r"predictions +200 tonight, 0 quarantined: .*\.parquet", said)
     assert re.search(r"seconds +[\d.]+ +\(data [\d.]+ +training [\d.]+ +evaluation [\d.]+ +deployment [\d.]+", said)
     assert str(ran.state / "pictures") in said
@@ -96,6 +101,22 @@ def test_it_can_be_run_again(ran: Ran) -> None:
     assert len(ran.store.versions()) == 1  # same data, same seed: the same version
     assert "decision       2: kept: " in ran.second
     assert "predictions    200 tonight, 0 quarantined" in ran.second
+
+
+def test_where_production_stays_the_summary_says_what_was_trained_and_what_serves(
+    ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ran.state, tmp_path / "state")
+    for name, value in {"MNIST_DATASET": "embedded", **home(tmp_path / "state")}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["--config", CONFIG.replace("}", ', "seed": 1}')]) == 0
+    (serves,), both = ran.store.versions(), ModelStore(DiskBlobs(tmp_path / "state" / "models")).versions()
+    (trained,) = set(both) - {serves}
+    said = capsys.readouterr().out
+    assert re.search(rf"trained +{trained}$", said, re.MULTILINE)
+    assert re.search(r"decision +3: (kept|not deployed): ", said)
+    assert re.search(rf"in production +{serves}$", said, re.MULTILINE)
+    assert len(said.splitlines()) <= LINES
 
 
 def test_the_runs_are_in_the_instance_afterwards(ran: Ran) -> None:
@@ -144,6 +165,32 @@ def test_a_source_that_fails_ends_it_with_the_cause_and_deploys_nothing(
 def test_a_setting_that_does_not_exist_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", '{"epoch": 3}']) == 2
     assert 'Received unexpected config entry "epoch"' in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("state")
+@pytest.mark.parametrize("door", [main, refresh, tune])
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MNIST_PIPELINE_ENV", "staging", "unknown environment 'staging': MNIST_PIPELINE_ENV is one of dev, prod"),
+        ("MNIST_DATASET", "minst", "MNIST_DATASET='minst': it is one of auto, mnist"),
+        ("MNIST_PIPELINE_TIMEZONE", "Mars", "MNIST_PIPELINE_TIMEZONE='Mars' is no timezone"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_told_in_a_line(
+    door: Callable[[], int],
+    name: str,
+    value: str,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(SystemExit, match="2"):
+        door()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith(f"Nothing was run: {says}")
 
 
 @pytest.mark.parametrize("text", ["epochs=3", "[3]"])

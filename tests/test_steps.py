@@ -21,7 +21,7 @@ import pytest
 from pipelines import ROOT, TINY, UP_TO_DEPLOYMENT, Pipeline, at_home, call, instance_of
 from postgres_server import postgres
 from processes import Process, running, wait
-from ray_cluster import NOTICED_SOON, RayCluster, ray_cluster
+from ray_cluster import NOTICED_SOON, SEEN, RayCluster, ray_cluster
 
 pytestmark = pytest.mark.slow
 NODES = ({"num_cpus": 1, "include_dashboard": True}, {"num_cpus": 1})
@@ -296,6 +296,7 @@ TWO = """
 """
 
 
+@pytest.mark.skipif(not SEEN, reason="processes are looked for in /proc")
 def test_a_step_that_loses_its_node_is_done_by_another(ray: tuple[RayCluster, dict[str, str]], tmp_path: Path) -> None:
     """Each node has room for one of both; the second is killed. Its step works on, and ends beside its second attempt.
 

@@ -10,7 +10,7 @@ from mnist_pipeline.assets.causes import read_from
 from mnist_pipeline.assets.checks import advisory, blocking, verdict
 from mnist_pipeline.assets.conditions import KEPT_UP_TO_DATE
 from mnist_pipeline.code_versions import code_version
-from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.ml.digits import VALIDATION_SHARE, DigitData
 from mnist_pipeline.resources import Pictures, Source
 from mnist_pipeline.retries import retrying
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 SHEET = 24
 WORST_IMBALANCE = 10.0  # largest class over smallest; MNIST has 1.24
-SPLIT_TOLERANCE = 0.02
-VALIDATION_SHARES = (0.01, 0.5)  # below, it measures nothing; above, it is larger than what is learned from
+SPLIT_TOLERANCE = 0.02  # between the shares of a class in two parts, where there are images enough to meet it
+ROUNDING = 1  # images by which a part, or a class of it, may miss its share: there are no halves
 LEAKAGE_ALLOWED = 0.01  # share of the test images that also stand in another part
 FULL_SIZE = {"mnist": 70_000, "fashion_mnist": 70_000, "kmnist": 70_000, "qmnist": 120_000, "embedded": 1_797}
 
@@ -28,7 +28,10 @@ FULL_SIZE = {"mnist": 70_000, "fashion_mnist": 70_000, "kmnist": 70_000, "qmnist
 class SplitConfig(dg.Config):
     """How the training images are cut."""
 
-    validation_share: float = Field(0.2, gt=0, lt=1, description="share of each class put aside for validation")
+    # below, validation measures nothing; above, it is larger than what is learned from
+    validation_share: float = Field(
+        VALIDATION_SHARE, ge=0.01, le=0.5, description="share of each class put aside for validation"
+    )
     seed: int = Field(0, ge=0, description="of the choice")
     feedback_share: float = Field(
         0.1, ge=0, lt=1, description="of the training images, which feedback is at most (MNIST_FEEDBACK=train)"
@@ -116,7 +119,7 @@ SPLIT_IS_STRATIFIED = blocking(processed_mnist_data, "split_is_stratified", "the
 SPLIT_IS_IN_PROPORTION = blocking(
     processed_mnist_data,
     "split_is_in_proportion",
-    "nothing lost between raw and processed",
+    "validation is the share that was asked for, and nothing is lost",
     also=["raw_mnist_data"],
 )
 NOTHING_LEAKS = blocking(processed_mnist_data, "nothing_leaks", "test images that also stand elsewhere")
@@ -134,13 +137,15 @@ def processed_data_checks(processed_mnist_data: DigitData, raw_mnist_data: Digit
     train = _count(without_feedback(data).labels, len(data.origin.class_names))  # that is in no proportion
     validation = _counts(data, "validation")
     gap = float(np.abs(train / train.sum() - validation / validation.sum()).max())
-    yield verdict(SPLIT_IS_STRATIFIED, gap <= SPLIT_TOLERANCE, largest_gap=gap, allowed=SPLIT_TOLERANCE)
+    allowed = max(SPLIT_TOLERANCE, ROUNDING / validation.sum() + ROUNDING / train.sum())
+    yield verdict(SPLIT_IS_STRATIFIED, gap <= allowed, largest_gap=gap, allowed=float(allowed))
     whole = len(data) - added == len(raw_mnist_data) and len(data["test"]) == len(raw_mnist_data["test"])
-    share = float(validation.sum() / (train.sum() + validation.sum()))
+    images, asked = int(train.sum() + validation.sum()), data.origin.validation_share
     yield verdict(
         SPLIT_IS_IN_PROPORTION,
-        whole and VALIDATION_SHARES[0] <= share <= VALIDATION_SHARES[1],
-        validation_share=share,
+        whole and abs(int(validation.sum()) - asked * images) <= ROUNDING,
+        validation_share=float(validation.sum() / images),
+        asked_for=asked,
         lost=len(raw_mnist_data) + added - len(data),
     )
     leaked = count_duplicates(data)

@@ -1,7 +1,7 @@
 """Measuring a version on validation and test, as a report bound to exactly that model and that data."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -13,6 +13,9 @@ from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.resources import Models, Pictures, Tracking
 from mnist_pipeline.retries import retrying
 from mnist_pipeline.store import ModelStore
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GAP_ALLOWED = 0.02  # validation accuracy above test accuracy by more than this looks like a leak or a shift
 WORST_CLASS_F1 = 0.9
@@ -44,7 +47,7 @@ def model_evaluation(
     report = report_on(store, digit_classifier, processed_mnist_data)
     key, parts = store.add_report(report), ("validation", "test")
     numbers = {f"{part}_{name}": value for part in parts for name, value in scalars(report[part]).items()}
-    images = _drawn(report, processed_mnist_data["test"], names)
+    images = _drawn(report, processed_mnist_data, names)
     with tracking.open(context) as tracker:
         records.evaluated(tracker, digit_classifier, numbers, images)
     return dg.MaterializeResult(
@@ -53,9 +56,10 @@ def model_evaluation(
         metadata={
             "version": digit_classifier,
             **{name: pictures.open().show("model_evaluation", name, png) for name, png in images.items()},
-            "scores": _scores(report["test"]),
+            "scores": _scores({part: report[part] for part in parts}),
             "corruptions": _corruptions(report["corruptions"]),
             "worst_class": report["test"]["worst_class"]["name"],
+            "worst_class_of_validation": report["validation"]["worst_class"]["name"],
             "worst_slice": report["test"]["worst_slice"],
             **dict(sorted(numbers.items())),
             "report": key,
@@ -116,20 +120,15 @@ def report_on(store: ModelStore, version: str, data: DigitData) -> dict[str, Any
     }
 
 
-def _drawn(report: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) -> dict[str, bytes]:
-    """The pictures of the test part, as PNG."""
+def _drawn(report: dict[str, Any], data: DigitData, names: tuple[str, ...]) -> dict[str, bytes]:
+    """The pictures as PNG: answers and mistakes of both parts, of the others those of the test part."""
     from mnist_pipeline.ml import evidence_pictures, plots
 
-    test, wrong = report["test"], report["test"]["mistakes"]
-    sheet = plots.contact_sheet(
-        data.images[[each["row"] for each in wrong]],
-        [f"{each['truth']}→{each['predicted']} {each['confidence']:.0%}" for each in wrong],
-        columns=9,
-    )
+    test, parts = report["test"], ("validation", "test")
     return {
-        "confusion": plots.confusion(test["confusion"], names),
+        "confusion": plots.confusion({part: report[part]["confusion"] for part in parts}, names),
         "per_class": plots.per_class(test["per_class"]),
-        "mistakes": sheet,
+        "mistakes": plots.contact_sheets(dict(_mistakes(part, report[part], data[part]) for part in parts), columns=9),
         "reliability": evidence_pictures.reliability(
             {
                 "before": (test["calibration_error_before"], test["reliability"]["before"]),
@@ -140,12 +139,23 @@ def _drawn(report: dict[str, Any], data: LabeledImages, names: tuple[str, ...]) 
     }
 
 
-def _scores(test: dict[str, Any]) -> dg.TableMetadataValue:
-    """The scores of the test part, a class a row."""
+def _mistakes(part: str, measured: dict[str, Any], data: LabeledImages) -> "tuple[str, tuple[np.ndarray, list[str]]]":
+    """Title, images and captions of the sheet of a part; the title says how many mistakes there are in all."""
+    shown = measured["mistakes"]
+    wrong = round((1 - measured["accuracy"]) * measured["images"])
+    most = f", the {len(shown)} most confident" if len(shown) < wrong else ""
+    captions = [f"{each['truth']}→{each['predicted']} {each['confidence']:.0%}" for each in shown]
+    title = f"{part}: {wrong:,} mistakes in {measured['images']:,} images{most}"
+    return title, (data.images[[each["row"] for each in shown]], captions)
+
+
+def _scores(parts: dict[str, dict[str, Any]]) -> dg.TableMetadataValue:
+    """The scores of each part, a class a row."""
     return dg.MetadataValue.table(
         [
-            dg.TableRecord({"class": name, **{score: round(value, 4) for score, value in scores.items()}})
-            for name, scores in test["per_class"].items()
+            dg.TableRecord({"part": part, "class": name, **{score: round(value, 4) for score, value in scores.items()}})
+            for part, measured in parts.items()
+            for name, scores in measured["per_class"].items()
         ]
     )
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CODE = code_version(*MODULES, "inbox/tables.py")
 FIRST_NIGHT = "2026-01-01"
-SHOWN = 10
+SHOWN, ON_SHEET = 10, 120  # images with a bar for each class, and how many more as a contact sheet
 
 
 class Unpredictable(dg.DagsterError):
@@ -162,7 +162,6 @@ def digit_predictions(
     """Single images through the same front door and the same predictor as the nightly batch."""
     import numpy as np
 
-    from mnist_pipeline.ml import plots
     from mnist_pipeline.ml.answers import answer_of, with_set
     from mnist_pipeline.production import load_production
 
@@ -183,7 +182,6 @@ def digit_predictions(
     possible = {name: sets.of(row, names) for name, row in answers.items()}
     rows = [{"image": name, **with_set(answer_of(answers.get(name), names), possible.get(name))} for name in given]
     rows += [{"image": name, **with_set(answer_of(None, names), None), "reason": faults[name]} for name in faults]
-    picture = plots.answers(pixels[:SHOWN], found.probabilities[:SHOWN], names)
     return dg.MaterializeResult(
         value=[{**row, **_answered_by(production)} for row in rows],
         metadata={
@@ -203,9 +201,26 @@ def digit_predictions(
                     for r in rows
                 ]
             ),
-            "what_the_network_saw": pictures.open().show("digit_predictions", "answers", picture),
+            **_drawn(pictures, pixels, found.probabilities, names),
         },
     )
+
+
+def _drawn(
+    pictures: Pictures, pixels: "np.ndarray", probabilities: "np.ndarray", names: tuple[str, ...]
+) -> dict[str, Any]:
+    """Pictures of what the network saw: the first images with a bar for each class, more as a sheet, and how many that
+    is of all. pixels: uint8 [N, 28, 28]; probabilities: float32 [N, classes]."""
+    from mnist_pipeline.ml import plots
+
+    book, drawn = pictures.open(), min(len(pixels), SHOWN + ON_SHEET)
+    first = plots.answers(pixels[:SHOWN], probabilities[:SHOWN], names)
+    shown: dict[str, Any] = {"what_the_network_saw": book.show("digit_predictions", "answers", first)}
+    if drawn > SHOWN:
+        captions = [f"{names[row.argmax()]} {row.max():.0%}" for row in probabilities[SHOWN:drawn]]
+        sheet = plots.contact_sheet(pixels[SHOWN:drawn], captions)
+        shown["what_it_saw_further"] = book.show("digit_predictions", "more_answers", sheet)
+    return {**shown, "drawn": f"{drawn:,} of {len(pixels):,} images"}
 
 
 def _read(config: PredictionConfig, production: "Production") -> "dict[str, np.ndarray | None]":

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a tenth of a second of loading the code location
     import numpy as np
 
 SIDE = 28
+VALIDATION_SHARE = 0.2  # of the training images, where nobody asks for another
 Preparation = Literal["ink", "resize"]
 
 
@@ -66,6 +67,7 @@ class Origin:
 
     source: a sentence for people, e.g. "IDX files in /data/mnist, verified against the published digests".
     fallback: True when this is not what was asked for first, but what could be had.
+    validation_share: of the training images, what validation was asked to be when they were split.
     feedback: what was added to the training part.
     """
 
@@ -74,6 +76,7 @@ class Origin:
     class_names: tuple[str, ...]
     preparation: Preparation = "ink"
     fallback: bool = False
+    validation_share: float = VALIDATION_SHARE
     feedback: FromFeedback = FromFeedback()
 
     @property

@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mnist_pipeline.ml.digits import SIDE
-from mnist_pipeline.ml.drawing import BLUE, COLORS, GREY, ORANGE, labels, message, panel, png, two_panels
+from mnist_pipeline.ml.drawing import BLUE, COLORS, GREY, ORANGE, WIDE, labels, message, panel, png, two_panels
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from mnist_pipeline.ml.training import Epoch
+
+CELL_WIDE, CELL_TALL, TITLE_TALL = 0.72, 0.92, 0.3  # inches of an image with its caption, and of the title of a sheet
 
 
 def class_distribution(counts: Mapping[str, Sequence[int]], class_names: Sequence[str]) -> bytes:
@@ -29,19 +33,43 @@ def contact_sheet(images: np.ndarray, captions: Sequence[str], columns: int = 12
     """uint8 [N, 28, 28] as a grid, each with a caption under it; dark on light, easier to read in print."""
     if len(images) == 0:
         return message("nothing to show")
-    rows, gap, foot = -(-len(images) // columns), 4, 12
-    columns = min(columns, len(images))
+    figure, axes = panel(min(columns, len(images)) * CELL_WIDE, _rows(len(images), columns) * CELL_TALL)
+    _lay_out(axes, images, captions, min(columns, len(images)))
+    return png(figure)
+
+
+def contact_sheets(sheets: Mapping[str, tuple[np.ndarray, Sequence[str]]], columns: int = 12) -> bytes:
+    """Several contact sheets below each other, title -> (uint8 [N, 28, 28], captions); an empty one is its title."""
+    from matplotlib.figure import Figure
+
+    rows = [max(0.1, _rows(len(images), columns)) for images, _ in sheets.values()]
+    size = (columns * CELL_WIDE, sum(rows) * CELL_TALL + TITLE_TALL * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(len(sheets), squeeze=False, height_ratios=rows)
+    for axes, (title, (images, captions)) in zip(grid[:, 0], sheets.items(), strict=True):
+        axes.set_title(*labels([title], longest=90), loc="left", fontsize=10)
+        _lay_out(axes, images, captions, columns)
+    return png(figure)
+
+
+def _rows(images: int, columns: int) -> int:
+    return -(-images // columns)
+
+
+def _lay_out(axes: "Axes", images: np.ndarray, captions: Sequence[str], columns: int) -> None:
+    """The grid of a contact sheet; its last row may have fewer than `columns`."""
+    axes.set_axis_off()
+    if len(images) == 0:
+        return
+    gap, foot = 4, 12
     tall, wide = SIDE + foot, SIDE + gap
-    sheet = np.full((rows * tall, columns * wide), 255, np.uint8)
-    figure, axes = panel(columns * 0.72, rows * 0.92)
+    sheet = np.full((_rows(len(images), columns) * tall, columns * wide), 255, np.uint8)
     for i, (image, caption) in enumerate(zip(images, labels(captions), strict=True)):
         top, left = i // columns * tall, i % columns * wide
         sheet[top : top + SIDE, left : left + SIDE] = 255 - image
         middle = left + SIDE / 2
         axes.text(middle, top + SIDE + foot / 2, caption, ha="center", va="center", fontsize=7)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-    axes.set_axis_off()
-    return png(figure)
 
 
 def training_curves(history: "Sequence[Epoch]") -> bytes:
@@ -74,23 +102,33 @@ def training_curves(history: "Sequence[Epoch]") -> bytes:
     return png(figure)
 
 
-def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> bytes:
-    """Counts, true classes down, given answers across; colour shows the share of the row among mistakes."""
-    counts = np.asarray(matrix)
+def confusion(matrices: Mapping[str, Sequence[Sequence[int]]], class_names: Sequence[str]) -> bytes:
+    """Counts of two parts beside each other, true classes down, given answers across.
+
+    Colour shows the share of the largest count among mistakes.
+    """
+    names = labels(class_names, longest=14)
+    longest = max(map(len, names))
+    figure, panels = two_panels(WIDE, 4.1 + 0.08 * longest)
+    for axes, (part, matrix) in zip(panels, matrices.items(), strict=True):
+        _count_cells(axes, np.asarray(matrix))
+        axes.set_title(part, fontsize=10)
+        axes.set_xticks(range(len(names)), names, rotation=90 if longest > 2 else 0, fontsize=8)
+        axes.set_yticks([])
+        axes.set_xlabel("answered")
+        axes.spines[:].set_visible(False)
+    panels[0].set_yticks(range(len(names)), names, fontsize=8)
+    panels[0].set_ylabel("true class")
+    return png(figure)
+
+
+def _count_cells(axes: "Axes", counts: np.ndarray) -> None:
     wrong = counts * (1 - np.eye(len(counts)))
-    figure, axes = panel(5.4, 5.0)
     axes.imshow(wrong / max(1.0, wrong.max()), cmap="Oranges", vmin=0, vmax=1.4)
     for (row, column), count in np.ndenumerate(counts):
         if count:
             weight = "bold" if row == column else "normal"
-            axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=7, weight=weight)
-    names = labels(class_names)
-    axes.set_xticks(range(len(counts)), names, rotation=90 if max(map(len, names)) > 3 else 0)
-    axes.set_yticks(range(len(counts)), names)
-    axes.set_xlabel("answered")
-    axes.set_ylabel("true class")
-    axes.spines[:].set_visible(False)
-    return png(figure)
+            axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=6, weight=weight)
 
 
 def per_class(scores: Mapping[str, Mapping[str, float]]) -> bytes:

@@ -1,6 +1,7 @@
 """Cutting labelled images into parts, and finding images that stand in more than one."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,7 +27,8 @@ def split_off(data: LabeledImages, share: float, seed: int) -> tuple[LabeledImag
 def split_digits(raw: DigitData, validation_share: float, seed: int) -> DigitData:
     """train -> train + validation, stratified; the test part is handed on untouched."""
     train, validation = split_off(raw["train"], validation_share, seed)
-    return DigitData({"train": train, "validation": validation, "test": raw["test"]}, raw.origin)
+    origin = replace(raw.origin, validation_share=validation_share)
+    return DigitData({"train": train, "validation": validation, "test": raw["test"]}, origin)
 
 
 def count_duplicates(data: DigitData) -> dict[str, int]:

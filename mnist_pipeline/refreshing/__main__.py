@@ -11,7 +11,7 @@ from uuid import uuid4
 import dagster as dg
 
 from mnist_pipeline.process import collect_seldom
-from mnist_pipeline.run import go_home
+from mnist_pipeline.run import definitions_here, go_home
 
 
 def main() -> int:
@@ -19,10 +19,9 @@ def main() -> int:
     go_home()
     collect_seldom()
     began = time.perf_counter()
-    from mnist_pipeline.definitions import build_definitions
     from mnist_pipeline.refreshing.project import refresh_project
 
-    definitions = build_definitions()
+    definitions = definitions_here()
     repository, tables = definitions.get_repository_def(), (definitions.resources or {})["tables"]
     with dg.DagsterInstance.get() as instance:
         report = refresh_project(repository, instance, tables, uuid4().hex[:8], lambda line: print(line, flush=True))

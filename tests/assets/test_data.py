@@ -20,6 +20,7 @@ from mnist_pipeline.assets.data import processed_data_checks, raw_data_checks
 from mnist_pipeline.ml import idx
 from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.ml.sources import BadSource
+from mnist_pipeline.ml.split import split_digits
 from mnist_pipeline.refreshing.standings import Observer
 
 NOWHERE = "http://127.0.0.1:9/"
@@ -112,6 +113,8 @@ def test_share_and_seed_of_the_split_are_read(pipeline: Pipeline, result: dg.Exe
     before = data_version(result, "processed_mnist_data")
     larger = pipeline.run("processed_mnist_data", processed_mnist_data={"validation_share": 0.3})
     assert metadata(larger, "processed_mnist_data")["validation_images"] == 432
+    assert verdicts(larger)["split_is_in_proportion"]
+    assert pipeline.digits().origin.validation_share == 0.3
     other = pipeline.run("processed_mnist_data", processed_mnist_data={"seed": 1})
     assert metadata(other, "processed_mnist_data")["validation_images"] == 288
     assert data_version(other, "processed_mnist_data") != before
@@ -121,7 +124,11 @@ def test_share_and_seed_of_the_split_are_read(pipeline: Pipeline, result: dg.Exe
 
 @pytest.mark.parametrize(
     ("config", "named"),
-    [({"validation_shore": 0.3}, "validation_shore"), ({"validation_share": 1.5}, "validation_share")],
+    [
+        ({"validation_shore": 0.3}, "validation_shore"),
+        ({"validation_share": 0.6}, "validation_share"),
+        ({"validation_share": 0.001}, "validation_share"),
+    ],
 )
 def test_a_wrong_setting_of_the_split_is_named_and_the_data_stays(
     pipeline: Pipeline, config: dict[str, float], named: str
@@ -279,6 +286,39 @@ def test_a_split_that_is_not_stratified_is_noticed(raw: DigitData, processed: Di
 def test_a_lost_image_is_noticed(raw: DigitData, processed: DigitData, part: str) -> None:
     lost = changed(processed, **{part: processed[part].take(np.arange(1, len(processed[part])))})
     assert failures(processed_data_checks(lost, raw)) == {"split_is_in_proportion"}
+
+
+@pytest.mark.parametrize(("asked", "given"), [(0.2, 0.3), (0.2, 0.19), (0.3, 0.2), (0.2, 0.5), (0.2, 0.202)])
+def test_another_share_than_was_asked_for_is_noticed(raw: DigitData, asked: float, given: float) -> None:
+    split = split_digits(raw, given, 0)
+    wrong = replace(split, origin=replace(split.origin, validation_share=asked))
+    assert failures(processed_data_checks(wrong, raw)) == {"split_is_in_proportion"}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.123, 0.2, 1 / 3, 0.5])
+def test_the_share_that_was_asked_for_passes_whatever_it_is_rounded_to(raw: DigitData, share: float) -> None:
+    assert failures(processed_data_checks(split_digits(raw, share, 0), raw)) == set()
+
+
+def few(raw: DigitData, images: int) -> DigitData:
+    """So many images of each of the classes 3, 5 and 8 to learn from, which become the classes 0, 1 and 2."""
+    rows = [np.flatnonzero(raw["train"].labels == label)[:images] for label in (3, 5, 8)]
+    train = LabeledImages(raw["train"].images[np.concatenate(rows)], np.repeat(np.arange(3, dtype=np.uint8), images))
+    return DigitData({**raw.parts, "train": train}, replace(raw.origin, dataset="images", class_names=("3", "5", "8")))
+
+
+@pytest.mark.parametrize("images", [5, 7, 17, 48])
+def test_few_images_cannot_be_split_in_halves_and_pass(raw: DigitData, images: int) -> None:
+    own = few(raw, images)
+    assert failures(processed_data_checks(split_digits(own, 0.2, 0), own)) == set()
+
+
+def test_of_few_images_too_a_split_that_is_not_stratified_is_noticed(raw: DigitData) -> None:
+    own = few(raw, 48)
+    split = split_digits(own, 0.2, 0)
+    of_one_class = {"train": np.arange(29, 144), "validation": np.arange(29)}
+    wrong = changed(split, **{part: own["train"].take(rows) for part, rows in of_one_class.items()})
+    assert failures(processed_data_checks(wrong, own)) == {"split_is_stratified"}
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])

@@ -14,6 +14,7 @@ from mnist_pipeline.ml.artifacts import load_network, torch_logits
 from mnist_pipeline.ml.calibration import calibration_error
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.corruptions import CORRUPTIONS
+from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.ml.metrics import MetricFailed
 from mnist_pipeline.ml.predictor import Predictor, softmax
 from mnist_pipeline.store import CorruptVersion
@@ -63,9 +64,10 @@ def test_the_numbers_are_those_that_torch_and_scikit_learn_give(finished: Pipeli
     assert measured["top_2_accuracy"] == pytest.approx(top_2)
 
 
-def test_the_mistakes_are_the_wrong_answers_the_most_confident_first(finished: Pipeline) -> None:
-    mistakes = finished.store.report(finished.value("model_evaluation"))["test"]["mistakes"]
-    truth, answers = finished.digits()["test"].labels, torch_answers(finished, "test").argmax(1)
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_the_mistakes_are_the_wrong_answers_the_most_confident_first(finished: Pipeline, part: str) -> None:
+    mistakes = finished.store.report(finished.value("model_evaluation"))[part]["mistakes"]
+    truth, answers = finished.digits()[part].labels, torch_answers(finished, part).argmax(1)
     assert {each["row"] for each in mistakes} == set(np.flatnonzero(answers != truth).tolist())
     assert all(
         (each["truth"], each["predicted"]) == (str(truth[r := each["row"]]), str(answers[r])) for each in mistakes
@@ -82,12 +84,35 @@ def test_every_number_is_metadata_that_can_be_plotted(finished: Pipeline, result
         assert {"accuracy", "accuracy_low", "macro_f1", "calibration_error", "top_2_accuracy"} <= numbers.keys()
         assert {f"{part}_{name}": value for name, value in numbers.items()}.items() <= said.items()
     assert said["worst_class"] == report["test"]["worst_class"]["name"]
+    assert said["worst_class_of_validation"] == report["validation"]["worst_class"]["name"]
+    told = {(row.data["part"], row.data["class"]): row.data for row in said["scores"].records}
+    for part in ("validation", "test"):
+        for name, scores in report[part]["per_class"].items():
+            for score, value in scores.items():
+                assert told[part, name][score] == pytest.approx(value, abs=1e-4)
+    assert len(told) == 20
 
 
 @pytest.mark.parametrize("picture", ["confusion", "per_class", "mistakes", "reliability", "robustness"])
 def test_pictures_are_shown_and_kept(finished: Pipeline, result: dg.ExecuteInProcessResult, picture: str) -> None:
     assert metadata(result, "model_evaluation")[picture].startswith(f"![{picture}](data:image/png;base64,")
     assert (finished.state / "pictures" / "model_evaluation" / f"{picture}.png").is_file()
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("picture", ["confusion", "mistakes"])
+def test_answers_and_mistakes_of_both_parts_are_drawn(pipeline: Pipeline, part: str, picture: str) -> None:
+    """The pictures of a model that is wrong on one image more of that part are other ones."""
+    shown = pipeline.state / "pictures" / "model_evaluation" / f"{picture}.png"
+    version, data, before = pipeline.value("digit_classifier"), pipeline.digits(), shown.read_bytes()
+    right = np.flatnonzero(torch_answers(pipeline, part).argmax(1) == data[part].labels)[0]
+    labels = data[part].labels.copy()
+    labels[right] = (labels[right] + 1) % 10
+    relabelled = DigitData({**data.parts, part: LabeledImages(data[part].images, labels)}, data.origin)
+    model_evaluation(
+        dg.build_asset_context(), version, relabelled, pipeline.models, pipeline.pictures, pipeline.untracked
+    )
+    assert shown.read_bytes() != before
 
 
 def test_the_same_again_is_the_same_report(pipeline: Pipeline, result: dg.ExecuteInProcessResult) -> None:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import re
+import struct
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from threading import Thread
+from typing import Any, TextIO
 
 import dagster as dg
 import numpy as np
 import pytest
-from pipelines import BARELY, TINY, Pipeline, data_version, metadata, verdicts
+from pipelines import BARELY, DATA, TINY, Pipeline, data_version, metadata, verdicts
 
 from mnist_pipeline.assets.model import SHOWN, _augmentation
-from mnist_pipeline.ml import plots
+from mnist_pipeline.ml import idx, plots
 from mnist_pipeline.ml.artifacts import load_network, torch_logits
 from mnist_pipeline.ml.config import PRESETS, ModelConfig, configure
+from mnist_pipeline.ml.digits import DigitData, LabeledImages
 from mnist_pipeline.ml.plots import contact_sheet
 from mnist_pipeline.ml.predictor import Predictor
 from mnist_pipeline.ml.training import TrainingDiverged
@@ -96,6 +106,81 @@ def test_torch_and_onnx_give_the_same_logits(finished: Pipeline) -> None:
     files = finished.store.load(name)
     network = load_network(files, ModelConfig(**finished.store.card(name).config), 10)
     assert np.abs(torch_logits(network, images) - Predictor.load(files).logits(images)).max() < 1e-4
+
+
+def own_files(folder: Path, data: DigitData) -> dict[str, str]:
+    """What a pipeline needs to begin with these images as IDX files."""
+    folder.mkdir()
+    for part, prefix in (("train", "train"), ("test", "t10k")):
+        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(idx.dump(data[part].images))
+        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(idx.dump(data[part].labels))
+    return {"MNIST_DATASET": "idx", "MNIST_DATA_DIR": str(folder)}
+
+
+def test_the_test_set_has_no_part_in_a_training(finished: Pipeline, tmp_path: Path) -> None:
+    """With noise and with other labels in its place, the same data to learn from gives the same files."""
+    raw, chance = finished.digits("raw_mnist_data"), np.random.default_rng(0)
+    test, trained = raw["test"], []
+    noise = LabeledImages(chance.integers(0, 256, test.images.shape, np.uint8), test.labels)
+    relabelled = LabeledImages(test.images, (test.labels + 1) % 10)
+    for i, other in enumerate((test, noise, relabelled)):
+        env = own_files(tmp_path / f"files {i}", DigitData({**raw.parts, "test": other}, raw.origin))
+        pipeline = Pipeline(tmp_path / f"state {i}", **env)
+        pipeline.run(*DATA, "digit_classifier", digit_classifier=BARELY)
+        assert np.array_equal(pipeline.digits()["test"].images, other.images)
+        assert np.array_equal(pipeline.digits()["test"].labels, other.labels)
+        trained.append(pipeline.store.load(pipeline.value("digit_classifier")))
+    assert trained[0]["weights.safetensors"]
+    assert trained[1] == trained[2] == trained[0]
+
+
+# --- the bar ---
+
+
+@contextmanager
+def a_terminal() -> Iterator[tuple[TextIO, Callable[[], str]]]:
+    """A pseudo-terminal to write to, and what was drawn on it so far."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    drawn: list[bytes] = []
+
+    def read() -> None:
+        with suppress(OSError):  # which is how Linux tells that nobody holds the other end any more
+            while part := os.read(ours, 4096):
+                drawn.append(part)
+
+    reader = Thread(target=read)
+    reader.start()
+
+    def text() -> str:
+        terminal.close()
+        reader.join(10)
+        return b"".join(drawn).decode()
+
+    with os.fdopen(theirs, "w") as terminal:
+        yield terminal, text
+    reader.join(10)
+    os.close(ours)
+
+
+def test_on_a_terminal_a_bar_shows_how_far_a_training_is(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_terminal() as (terminal, text):
+        monkeypatch.setattr("sys.stderr", terminal)
+        pipeline.run("digit_classifier", digit_classifier={**BARELY, "seed": 1})
+        drawn = text()
+    assert re.search(r"training:\s+\d+%\|.*\| \d+/48 \[", drawn), drawn
+
+
+def test_where_there_is_no_terminal_there_is_no_bar(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "log").open("w") as log:
+        monkeypatch.setattr("sys.stderr", log)
+        pipeline.run("digit_classifier", digit_classifier={**BARELY, "seed": 1})
+    said = (tmp_path / "log").read_text()
+    assert "epoch 3/3" in said
+    assert "training:" not in said
+    assert "step/s" not in said
 
 
 # --- settings ---

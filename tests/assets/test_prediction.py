@@ -356,6 +356,21 @@ def test_without_configuration_it_predicts_images_of_the_test_set(
     assert (said["model_version"], said["decision"]) == (pipeline.value("digit_classifier"), 1)
 
 
+@pytest.mark.parametrize(
+    ("images", "drawn"), [(10, "10 of 10 images"), (11, "11 of 11 images"), (131, "130 of 131 images")]
+)
+def test_more_images_than_ten_are_drawn_as_a_sheet_and_what_is_left_out_is_said(
+    pipeline: Pipeline, test_images: np.ndarray, images: int, drawn: str
+) -> None:
+    texts = [base64.b64encode(encoded(image)).decode() for image in test_images[:images]]
+    said = metadata(pipeline.run("digit_predictions", digit_predictions={"images": texts}), "digit_predictions")
+    assert (said["drawn"], len(said["answers"].records)) == (drawn, images)
+    sheet = pipeline.state / "pictures" / "digit_predictions" / "more_answers.png"
+    assert ("what_it_saw_further" in said) == sheet.exists() == (images > 10)
+    if sheet.exists():
+        assert said["what_it_saw_further"].startswith("![more_answers](data:image/png;base64,")
+
+
 def test_paths_and_base64_are_answered_with_label_confidence_and_probabilities(
     pipeline: Pipeline, test_images: np.ndarray, predictor: Predictor, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,17 @@ from children import Start, starting
 from fault_table import Tried, line
 from pipelines import ROOT, Pipeline
 from places import in_bucket
+
+
+@pytest.fixture
+def own_mounts() -> None:
+    """Leave to mount file systems in a namespace of one's own, without being root: Linux has it, if it is not taken."""
+    try:
+        possible = subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        possible = False
+    if not possible:
+        pytest.skip("no user namespaces here; the quick tests hit a file size limit instead")
 
 
 @pytest.fixture

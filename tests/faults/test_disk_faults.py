@@ -72,6 +72,7 @@ print(json.dumps(seen))
 """
 
 
+@pytest.mark.usefixtures("own_mounts")
 def test_a_disk_that_is_full_in_mid_run(tmp_path: Path, tried: Tried) -> None:
     mount = 'mount -t tmpfs -o size=64m none "$1" && exec "$2" -c "$3" "$1" "$4"'
     arguments = [str(tmp_path), sys.executable, RUN, json.dumps(ROOM_KB)]

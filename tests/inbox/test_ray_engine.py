@@ -27,7 +27,7 @@ from digit_files import hugging_face, parquet, png, strokes
 from night_work import claimed, stored_model
 from pipelines import ROOT, Pipeline, at_home, call
 from processes import free_port, wait
-from ray_cluster import NOTICED_SOON, RayCluster, doors, ray_cluster
+from ray_cluster import NOTICED_SOON, SEEN, RayCluster, doors, ray_cluster
 from s3_server import CREDENTIALS
 
 from mnist_pipeline import ray_drivers
@@ -47,6 +47,7 @@ from mnist_pipeline.storage.s3_requests import Place
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="the extra is not installed: pip install -e '.[ray]'"),
+    pytest.mark.skipif(not SEEN, reason="actors are looked for in /proc"),
 ]
 NIGHT = "2026-01-05"
 NAMES = [str(digit) for digit in range(10)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from digit_files import strokes
-from pngs import picture
+from pngs import fits_the_page, picture
 
 from mnist_pipeline.ml import plots
 from mnist_pipeline.ml.metrics import evaluate
@@ -67,6 +67,25 @@ def test_a_contact_sheet_needs_a_caption_an_image() -> None:
         plots.contact_sheet(strokes(2), ["only one"])
 
 
+def sheet_of(count: int, images: int = 99) -> tuple[str, tuple[np.ndarray, list[str]]]:
+    return f"{images} images", (strokes(count), [f"cap {i}" for i in range(count)])
+
+
+@pytest.mark.parametrize(("one", "other"), [(36, 36), (1, 10), (0, 3), (3, 0), (0, 0)])
+def test_contact_sheets_of_any_number_of_images_stand_below_each_other(one: int, other: int) -> None:
+    drawn = plots.contact_sheets(dict([sheet_of(one), sheet_of(other, 98)]), columns=9)
+    rows = -(-one // 9) + -(-other // 9)
+    assert fits_the_page(drawn).shape[0] >= 100 * rows
+
+
+def test_contact_sheets_show_each_image_and_title() -> None:
+    pictures = {
+        plots.contact_sheets(dict(sheets))
+        for sheets in ([sheet_of(2)], [sheet_of(3)], [sheet_of(2, 7)], [sheet_of(0)], [sheet_of(2), sheet_of(1, 7)])
+    }
+    assert len(pictures) == 5
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 30])
 def test_training_curves(epochs: int) -> None:
     history = [replace(EPOCH, number=i + 1, of=epochs, train_loss=1 / (i + 1), best=i == 0) for i in range(epochs)]
@@ -78,14 +97,24 @@ def test_training_curves(epochs: int) -> None:
 )
 def test_confusion_and_scores_with_and_without_mistakes(names: tuple[str, ...], wrong: int) -> None:
     found = report(names, wrong)
-    assert picture(plots.confusion(found["confusion"], names)).min() < 200
+    fits_the_page(plots.confusion({"validation": report(names, 0)["confusion"], "test": found["confusion"]}, names))
     assert picture(plots.per_class(found["per_class"])).min() < 200
 
 
 def test_scores_of_one_image_only() -> None:
     found = evaluate(np.array([1]), np.array([[0.2, 0.8]]), ("0", "1"))
     assert picture(plots.per_class(found["per_class"])).min() < 200
-    assert picture(plots.confusion(found["confusion"], ("0", "1"))).min() < 200
+    fits_the_page(plots.confusion({"validation": found["confusion"], "test": found["confusion"]}, ("0", "1")))
+
+
+def test_confusion_shows_the_counts_of_both_parts() -> None:
+    none, one = ([[9, 0], [0, 9]], [[9, 0], [1, 8]])
+    pictures = {
+        plots.confusion({"validation": first, "test": second}, ("0", "1"))
+        for first in (none, one)
+        for second in (none, one)
+    }
+    assert len(pictures) == 4
 
 
 @pytest.mark.parametrize(("count", "names"), [(0, LONG), (1, LONG), (1, ("0", "1")), (10, LONG)])
@@ -99,7 +128,8 @@ def test_names_are_text_and_no_formulas() -> None:
     names = (r"$\frac{1}$", "a_b^c", "$", "100 %", "{x}")
     found = report(names, 3)
     picture(plots.class_distribution({"train": [1, 2, 3, 4, 5]}, names))
-    picture(plots.confusion(found["confusion"], names))
+    picture(plots.confusion({"validation": found["confusion"], "test": found["confusion"]}, names))
     picture(plots.per_class(found["per_class"]))
     picture(plots.contact_sheet(strokes(5), names))
+    picture(plots.contact_sheets({name: (strokes(5), names) for name in names}))
     picture(plots.answers(strokes(1), np.full((1, 5), 0.2, np.float32), names))
