@@ -63,7 +63,9 @@ class DeploymentRefused(dg.DagsterError):
 @dg.asset(
     group_name="deployment",
     kinds={"python"},
-    code_version=code_version("ml/gate.py", "ml/paired.py", "deciding.py", "assets/deployment.py"),
+    code_version=code_version(
+        *("ml/gate.py", "ml/paired.py", "ml/metrics.py", "ml/predictor.py", "deciding.py", "assets/deployment.py"),
+    ),
     automation_condition=KEPT_UP_TO_DATE,
     freshness_policy=DECIDED_LATELY,
     metadata=follows_only("model_evaluation"),  # a rollback must not be undone because code has changed

@@ -114,7 +114,7 @@ class AccuracyConfig(dg.Config):
     kinds={"python"},
     code_version=code_version(
         *("corrections.py", "measured.py", "night_rows.py", "night_tables.py", "traffic.py"),
-        "ml/production_accuracy.py",
+        *("ml/production_accuracy.py", "ml/metrics.py"),
     ),
     metadata=follows_only(),  # it is measured when somebody asks
 )
