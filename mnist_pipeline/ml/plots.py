@@ -94,16 +94,19 @@ def confusion(matrix: Sequence[Sequence[int]], class_names: Sequence[str]) -> by
 
 
 def per_class(scores: Mapping[str, Mapping[str, float]]) -> bytes:
-    """Precision, recall and F1 of each class as dots; the axis begins near the worst."""
+    """Precision, recall and F1 of each class as dots; the axis begins near the worst, at 99 % at the latest."""
+    from matplotlib.ticker import PercentFormatter
+
     figure, axes = panel(7.5, 3.2)
     names = list(scores)
     for score, color, shift in zip(("precision", "recall", "f1"), COLORS, (-0.2, 0, 0.2), strict=True):
         at = [i + shift for i in range(len(names))]
         axes.plot(at, [scores[name][score] for name in names], "o", ms=6, color=color, label=score)
-    lowest = min(each[score] for each in scores.values() for score in ("precision", "recall", "f1"))
-    axes.set_ylim(lowest - (1 - lowest) * 0.2 - 0.001, 1 + (1 - lowest) * 0.1 + 0.001)
+    lowest = min(0.99, *(each[score] for each in scores.values() for score in ("precision", "recall", "f1")))
+    axes.set_ylim(lowest - (1 - lowest) * 0.2, 1 + (1 - lowest) * 0.1)
+    axes.set_yticks([tick for tick in axes.get_yticks() if lowest - (1 - lowest) * 0.2 <= tick <= 1.0])
     axes.set_xticks(range(len(names)), labels(names), rotation=45 if max(map(len, names)) > 3 else 0)
-    axes.yaxis.set_major_formatter("{x:.1%}")
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.grid(axis="y", color="#e5e5e5")
     figure.legend(loc="outside upper right", ncols=3, frameon=False)
     return png(figure)
