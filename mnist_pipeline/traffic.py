@@ -130,8 +130,9 @@ class Traffic:
         chosen = field["model_version"].isin(list(versions)) & got
         return {day: len(list(self._chosen(day, ["index"], chosen))) for day in self.looked_at(days)}
 
-    def served_under(self, parts: int) -> Iterator[tuple[str, int, str]]:
-        """Of the newest so many parts of the log: which part, a decision, and the version that production was by it."""
+    def served_under(self, parts: int) -> Iterator[tuple[str, int, str, datetime]]:
+        """Of the newest so many parts of the log: which part, a decision, the version that production was by it, and
+        when that first answered there."""
         names = [each for each in self.log.list("") if each.endswith(".parquet")]
         if not names:
             return
@@ -139,10 +140,13 @@ class Traffic:
 
         of_production = pc.field("role").cast("string") == "champion"
         for name in names[-parts:]:
-            part = self._part(name, ["decision", "model_version"], of_production)
-            rows = part.to_pylist() if part is not None else []
-            for decision, version in sorted({(row["decision"], row["model_version"]) for row in rows}):
-                yield self.log.where(name), decision, version
+            part = self._part(name, ["decision", "model_version", "time"], of_production)
+            first: dict[tuple[int, str], datetime] = {}
+            for row in part.to_pylist() if part is not None else ():
+                key = row["decision"], row["model_version"]
+                first[key] = min(first.get(key, row["time"]), row["time"])
+            for (decision, version), time in sorted(first.items()):
+                yield self.log.where(name), decision, version, time
 
     def _chosen(self, day: str, columns: Sequence[str], chosen: pc.Expression) -> Iterator[dict[str, Any]]:
         """Of each part only the columns that are asked for and chosen by are read."""
