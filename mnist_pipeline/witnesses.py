@@ -48,9 +48,7 @@ def known_up_to(heard: Iterable[Witness]) -> str:
     newest = max((each.decision for each in heard), default=0)
     if not newest:
         return "nothing was answered since that would know of any cut off their end"
-    return (
-        f"answers know of no later one than {newest}; whether any was cut off after that, only a copy elsewhere tells"
-    )
+    return f"answers know of none later than {newest}; whether any was cut off after that, only a copy elsewhere tells"
 
 
 def _against(ledger: Ledger, newest: int, said: Witness) -> str:
@@ -78,8 +76,8 @@ def _too_late(decision: Decision, said: Witness) -> str:
     if said.time is None or datetime.fromisoformat(decision.time) <= said.time + CLOCKS:
         return ""
     return (
-        f"replaced: {said.where} was answered at {said.time:%Y-%m-%d %H:%M} UTC under decision {said.decision}, which was "
-        f"made at {decision.time} only: restore decisions/ from a backup"
+        f"replaced: {said.where} was answered at {said.time:%Y-%m-%d %H:%M} UTC under decision {said.decision}, which "
+        f"was made at {decision.time} only: restore decisions/ from a backup"
     )
 
 

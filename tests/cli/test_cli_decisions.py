@@ -272,7 +272,7 @@ def test_how_far_the_end_is_known_is_told_and_without_a_witness_nothing_is_claim
     for reason in ("one", "two"):
         document(pipeline, "deploy", name, "--reason", reason)
     answered(pipeline.state, "r-1", strokes(1), [1], version=name, decision=3)
-    assert "answers know of no later one than 3; whether any" in told(pipeline, "decisions", "--verify").stderr
+    assert "answers know of none later than 3; whether any" in told(pipeline, "decisions", "--verify").stderr
     (pipeline.state / "models" / "decisions" / "00000003.json").unlink()
     assert told(pipeline, "decisions", "--verify").exit_code == 1
     rmtree(pipeline.state / "prediction_log")  # and with it whoever knew
