@@ -184,7 +184,7 @@ def _against(
     except (CorruptVersion, UnknownVersion, WrongAnswers) as error:
         return Incomparable(
             f"production's model {serving} could not be compared, for it cannot be loaded ({error}). Restore it, or "
-            f"roll back, and decide again; or have {candidate} serve by force, with a reason"
+            f"roll back, and decide again; or go past the gate: {_by_force(candidate)}"
         )
     return compare(data["test"].labels, newest, production, margin)
 
@@ -192,8 +192,12 @@ def _against(
 def _of_other_classes(serving: str, theirs: list[str], candidate: str, ours: list[str]) -> str:
     return (
         f"production's model {serving} could not be compared, for it knows other classes ({_few(theirs)}) than "
-        f"{candidate} ({_few(ours)}). If that is meant, have {candidate} serve by force, with a reason"
+        f"the candidate ({_few(ours)}). If that is meant: {_by_force(candidate)}"
     )
+
+
+def _by_force(candidate: str) -> str:
+    return f'mnist-pipeline deploy {candidate} --force --reason "…"'
 
 
 def _few(names: list[str]) -> str:

@@ -217,7 +217,7 @@ def test_a_champion_that_cannot_be_loaded_does_not_open_the_gate(
         f"not deployed: production's model {serving} could not be compared, for it cannot"
     )
     assert why in decision.reason
-    assert decision.reason.endswith(f"roll back, and decide again; or have {other} serve by force, with a reason")
+    assert decision.reason.endswith(f'past the gate: mnist-pipeline deploy {other} --force --reason "…"')
     assert decision.reason == f"not deployed: {decision.evidence['not_compared']}"
     assert (decision.evidence["passed"], decision.evidence["against"]) == (False, serving)
     forced = decide(pipeline, strategy="force", version=other, reason="the old one is lost")
@@ -250,8 +250,8 @@ def test_a_champion_of_other_classes_is_replaced_by_force_only(pipeline: Pipelin
     decision = decide_on(pipeline, candidate, pipeline.value("model_evaluation"))
     assert (decision.outcome, decision.serves, decision.candidate) == ("kept", serving, candidate)
     theirs = ", ".join(names[:10]) + (" and 2 more" if len(names) > 10 else "")
-    assert f"for it knows other classes ({theirs}) than {candidate} (0, 1, 2, 3" in decision.reason
-    assert decision.reason.endswith(f"If that is meant, have {candidate} serve by force, with a reason")
+    assert f"for it knows other classes ({theirs}) than the candidate (0, 1, 2, 3" in decision.reason
+    assert decision.reason.endswith(f'If that is meant: mnist-pipeline deploy {candidate} --force --reason "…"')
     forced = decide(pipeline, strategy="force", version=candidate, reason="digits now")
     assert (forced.outcome, forced.serves) == ("deployed", candidate)
 
