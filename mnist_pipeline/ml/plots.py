@@ -1,12 +1,28 @@
 """Pictures of digits as PNG bytes. Where they are kept and shown is not decided here; those of tables are elsewhere."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mnist_pipeline.ml.digits import SIDE
-from mnist_pipeline.ml.drawing import BLUE, COLORS, GREY, ORANGE, labels, message, panel, png, two_panels
+from mnist_pipeline.ml.drawing import (
+    BLUE,
+    COLORS,
+    GREY,
+    ORANGE,
+    fitted,
+    inches_of,
+    labels,
+    message,
+    panel,
+    png,
+    two_panels,
+)
+
+CELL, CAPTION = 0.72, 0.68  # inches of a contact sheet: an image with its gap, and the text below
+SMALL = 7  # points
 
 if TYPE_CHECKING:
     from mnist_pipeline.ml.training import Epoch
@@ -26,22 +42,36 @@ def class_distribution(counts: Mapping[str, Sequence[int]], class_names: Sequenc
 
 
 def contact_sheet(images: np.ndarray, captions: Sequence[str], columns: int = 12) -> bytes:
-    """uint8 [N, 28, 28] as a grid, each with a caption under it; dark on light, easier to read in print."""
+    """uint8 [N, 28, 28] as a grid, each with a caption under it; dark on light, easier to read in print.
+
+    A caption that is too long for its image takes several lines.
+    """
     if len(images) == 0:
         return message("nothing to show")
-    rows, gap, foot = -(-len(images) // columns), 4, 12
+    under = [caption_lines(each) for each in captions]
+    rows, gap, foot = -(-len(images) // columns), 4, 5 + 7 * max(map(len, under))
     columns = min(columns, len(images))
     tall, wide = SIDE + foot, SIDE + gap
     sheet = np.full((rows * tall, columns * wide), 255, np.uint8)
-    figure, axes = panel(columns * 0.72, rows * 0.92)
-    for i, (image, caption) in enumerate(zip(images, labels(captions), strict=True)):
+    figure, axes = panel(columns * CELL, rows * 0.023 * tall)
+    for i, (image, lines) in enumerate(zip(images, under, strict=True)):
         top, left = i // columns * tall, i % columns * wide
         sheet[top : top + SIDE, left : left + SIDE] = 255 - image
         middle = left + SIDE / 2
-        axes.text(middle, top + SIDE + foot / 2, caption, ha="center", va="center", fontsize=7)
+        axes.text(middle, top + SIDE + foot / 2, "\n".join(lines), ha="center", va="center", fontsize=SMALL)
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
     axes.set_axis_off()
     return png(figure)
+
+
+def caption_lines(caption: str) -> list[str]:
+    """In one line where an image is wide enough; else broken at spaces and behind an arrow, the words shortened."""
+    if inches_of(labels([caption])[0], SMALL) <= CAPTION:
+        return labels([caption])
+    return [
+        fitted(line, CAPTION, SMALL)
+        for line in textwrap.wrap(caption.replace("→", "→ "), 12, max_lines=4, placeholder="…")
+    ]
 
 
 def training_curves(history: "Sequence[Epoch]") -> bytes:
