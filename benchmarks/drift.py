@@ -1,6 +1,7 @@
 """Drift: false alarms on clean nights of the real test set, and whether a night of each named shift is noticed.
 
 Nothing is tuned here: the reference comes from validation images, the thresholds from dealing them out again.
+Images are shifted as the network sees them, behind the front door: that one would put inverted ones right.
 Run by itself it prints, below the rows, how far the label-free estimate of accuracy was off.
 """
 

@@ -299,11 +299,11 @@ def _heartbeat(patient: Patient) -> str:
 def _production(patient: Patient) -> str:
     from mnist_pipeline.night_tables import NightTables
     from mnist_pipeline.production import NothingDeployed, load_production
-    from mnist_pipeline.witnesses import contradictions
+    from mnist_pipeline.witnesses import contradictions, witnesses
 
     store, unread = patient.resource("models").open(), list[str]()
     answers = NightTables(patient.resource("mail").answers()), patient.resource("served").open(unread.append)
-    if problems := store.verify_chain() or contradictions(store.ledger, *answers):
+    if problems := store.verify_chain() or contradictions(store.ledger, witnesses(*answers)):
         more = f" and {len(problems) - 3:,} more" * (len(problems) > 3)
         raise Ailing(f"the ledger was changed: {'; '.join(problems[:3])}{more}. Restore decisions/ from a backup")
     try:

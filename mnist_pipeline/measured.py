@@ -1,6 +1,8 @@
 """Who said what of which answer: feedback joined with the prediction log and with the tables of the nights.
 
-Not here: what the numbers are (`ml/production_accuracy.py`).
+An answer without a label is none: where several classes were possible it abstained, and where the image showed no digit
+there was nothing to classify. Nights have a row for both; the log of the service has one for the first and none for the
+second, so what is said of it there leads to no answer. Not here: what the numbers are (`ml/production_accuracy.py`).
 """
 
 from __future__ import annotations
@@ -10,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mnist_pipeline.corrections import CannotBeHad, Correction
-from mnist_pipeline.ml.production_accuracy import REPORTED, SAMPLED, Told
+from mnist_pipeline.ml.production_accuracy import ABSTAINED, NO_DIGIT, REPORTED, SAMPLED, Told
 from mnist_pipeline.night_rows import NightRows
 from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.traffic import DRAFT, Traffic
 
-COLUMNS = ("time", "request_id", "index", "door", "role", "label", "model_version")
+COLUMNS = ("time", "request_id", "index", "door", "role", "label", "abstained", "model_version")
 
 
 @dataclass
@@ -78,4 +80,13 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def _told(said: Correction, row: Mapping[str, Any]) -> Told:
     day = str(row["night"]) if "night" in row else row["time"].strftime("%Y-%m-%d")
     kind = REPORTED if said.origin == "page" else SAMPLED
-    return Told(kind, row["model_version"], day, row["label"] or "no digit", said.label)
+    return Told(kind, row["model_version"], day, _answer(row), said.label)
+
+
+def _answer(row: Mapping[str, Any]) -> str:
+    """A night has no label where it gave none, the log says so beside it; of a blank image there is no confidence."""
+    if row.get("abstained"):  # null in a part from before it was kept
+        return ABSTAINED
+    if row["label"] is None:
+        return NO_DIGIT if row["confidence"] is None else ABSTAINED
+    return str(row["label"])

@@ -17,7 +17,10 @@ from mnist_pipeline.night_tables import NightTables
 from mnist_pipeline.store import Card, CorruptReport, CorruptVersion, ModelStore, UnknownVersion
 from mnist_pipeline.traffic import Traffic
 
-ROW = ("time", "request_id", "index", "door", "role", "label", "confidence", "sha256", "model_version", "decision")
+ROW = (
+    *("time", "request_id", "index", "door", "role", "label", "confidence", "abstained", "sha256"),
+    *("model_version", "decision"),
+)
 HEX = re.compile(r"[0-9a-f]{6,64}")
 WHOLE = 64  # hex digits
 FEEDBACK = re.compile(r"of feedback ([0-9a-f]{12})$")  # as `Origin.called` in `ml/digits.py` has it

@@ -33,8 +33,9 @@ SCHEMA = {
     "role": "champion, challenger or shadow",
     "model_version": "who answered",
     "decision": "the newest at that time",
-    "label": "the answer",
+    "label": "the most probable class, which is the answer unless it abstained",
     "confidence": "its probability",
+    "abstained": "whether no label was given, since several classes were possible (MNIST_ABSTAIN)",
     "probabilities": "of every class",
     "class_names": "the classes in that order",
     "ink": "mean of the pixels the network saw, 0 to 255",
@@ -62,6 +63,7 @@ def types() -> dict[str, Any]:
         "decision": pa.int64(),
         "label": text,
         "confidence": pa.float32(),
+        "abstained": pa.bool_(),
         "probabilities": pa.list_(pa.float32()),
         "class_names": pa.list_(pa.string()),
         **dict.fromkeys(("ink", "contrast", "sharpness", "slant"), pa.float32()),
@@ -128,8 +130,9 @@ class Traffic:
         chosen = field["model_version"].isin(list(versions)) & got
         return {day: len(list(self._chosen(day, ["index"], chosen))) for day in self.looked_at(days)}
 
-    def served_under(self, parts: int) -> Iterator[tuple[str, int, str]]:
-        """Of the newest so many parts of the log: which part, a decision, and the version that production was by it."""
+    def served_under(self, parts: int) -> Iterator[tuple[str, int, str, datetime]]:
+        """Of the newest so many parts of the log: which part, a decision, the version that production was by it, and
+        when that first answered there."""
         names = [each for each in self.log.list("") if each.endswith(".parquet")]
         if not names:
             return
@@ -137,10 +140,13 @@ class Traffic:
 
         of_production = pc.field("role").cast("string") == "champion"
         for name in names[-parts:]:
-            part = self._part(name, ["decision", "model_version"], of_production)
-            rows = part.to_pylist() if part is not None else []
-            for decision, version in sorted({(row["decision"], row["model_version"]) for row in rows}):
-                yield self.log.where(name), decision, version
+            part = self._part(name, ["decision", "model_version", "time"], of_production)
+            first: dict[tuple[int, str], datetime] = {}
+            for row in part.to_pylist() if part is not None else ():
+                key = row["decision"], row["model_version"]
+                first[key] = min(first.get(key, row["time"]), row["time"])
+            for (decision, version), time in sorted(first.items()):
+                yield self.log.where(name), decision, version, time
 
     def _chosen(self, day: str, columns: Sequence[str], chosen: pc.Expression) -> Iterator[dict[str, Any]]:
         """Of each part only the columns that are asked for and chosen by are read."""

@@ -51,9 +51,12 @@ def answered(
     version: str = "v-1",
     door: str = "predict",
     decision: int = 1,
+    abstained: bool = False,
 ) -> None:
     """One request, as the service logs it. kept: whether the pixels are."""
     log = PredictionLog(Parts(DiskShelf(state / "prediction_log"), images=kept))
+    if abstained:
+        log.note_abstentions(lambda predicted: np.ones(len(predicted.images), bool))
     shares = np.full((len(images), 10), 0.01, np.float32)
     shares[np.arange(len(images)), labels] = 0.91
     log.add(Predicted(at or time.time(), request_id, door, role, version, decision, NAMES, images, shares))
@@ -64,8 +67,9 @@ def night(
     state: Path,
     date: str,
     files: dict[str, bytes],
-    label: str = "1",
+    label: str | None = "1",
     version: str = "v-1",
+    confidence: float | None = 0.9,
     rows: Sequence[int] = (0,),
     refused: Mapping[int, str] | None = None,
 ) -> None:
@@ -79,8 +83,8 @@ def night(
         "file": [name for name, _, _ in spots],
         "row": pa.array([row for _, row, _ in spots], pa.int64()),
         "sha256": [digest for _, _, digest in spots],
-        "label": [label] * len(spots),
-        "confidence": pa.array([0.9] * len(spots), pa.float32()),
+        "label": pa.array([label] * len(spots), pa.string()),
+        "confidence": pa.array([confidence] * len(spots), pa.float32()),
         "model_version": [version] * len(spots),
         "decision": pa.array([1] * len(spots), pa.int64()),
     }

@@ -21,7 +21,7 @@ from mnist_pipeline.files import read_value
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.conformal import CONFORMAL, PredictionSets
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.resources import Mail, Models, Pictures, Tracking, dev_resources
+from mnist_pipeline.resources import Drift, Mail, Models, Pictures, Tracking, dev_resources
 from mnist_pipeline.store import ModelStore
 
 if TYPE_CHECKING:
@@ -113,6 +113,10 @@ class Pipeline:
     @property
     def mail(self) -> Mail:
         return self._resource("mail")
+
+    @property
+    def drift(self) -> Drift:
+        return self._resource("drift")
 
     def _resource(self, name: str) -> Any:
         return (self.definitions.resources or {})[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from digit_files import png, strokes
 from people import answered, in_a_file, night, on_the_page, places
@@ -12,7 +13,7 @@ from pipelines import Pipeline, metadata
 
 from mnist_pipeline.corrections import Corrections
 from mnist_pipeline.measured import Joined, join
-from mnist_pipeline.ml.production_accuracy import REPORTED, SAMPLED
+from mnist_pipeline.ml.production_accuracy import ABSTAINED, NO_DIGIT, REPORTED, SAMPLED, measure
 
 
 def joined(state: Path, days: int = 92) -> Joined:
@@ -54,6 +55,32 @@ def test_a_shadow_is_measured_by_the_same_label_and_a_draft_is_not(tmp_path: Pat
     assert [(each.version, each.right) for each in joined(tmp_path).told] == [("v-2", True)]
 
 
+def test_where_no_label_was_given_it_is_counted_beside_in_nights_and_at_the_service_alike(tmp_path: Path) -> None:
+    images = strokes(5)
+    answered(tmp_path, "r-1", images[:1], [7], abstained=True)
+    answered(tmp_path, "r-2", images[1:2], [7])
+    night(tmp_path, "2026-01-05", {"unsure.png": png(images[2])}, label=None)
+    night(tmp_path, "2026-01-06", {"blank.png": png(images[3])}, label=None, confidence=None)
+    night(tmp_path, "2026-01-07", {"sure.png": png(images[4])}, label="7")
+    in_a_file(tmp_path, "a.csv", "request_id,label", "r-1,7", "r-2,7", "r-3,7")  # r-3 showed no digit: it has no row
+    in_a_file(tmp_path, "b.csv", "file,label", "unsure.png,7", "blank.png,7", "sure.png,1")
+    found = joined(tmp_path)
+    assert sorted(each.answer for each in found.told) == ["7", "7", ABSTAINED, ABSTAINED, NO_DIGIT]
+    assert ["no answer to request 'r-3'" in why for why in found.left_out.values()] == [True]
+    sampled = measure(found.told)[SAMPLED]
+    assert (sampled["labelled"], sampled["answered"], sampled["right"], sampled["accuracy"]) == (5, 2, 1, 0.5)
+    assert (sampled["abstained"], sampled["no_digit"]) == (2, 1)
+    assert sampled["mistakes"] == [{"truth": "1", "answer": "7", "count": 1}]
+
+
+def test_a_part_of_the_log_from_before_abstentions_were_kept_counts_its_labels(tmp_path: Path) -> None:
+    answered(tmp_path, "r-1", strokes(1), [7])
+    (part,) = (tmp_path / "prediction_log").rglob("*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["abstained"]), part)
+    in_a_file(tmp_path, "a.csv", "request_id,label", "r-1,7")
+    assert [each.right for each in joined(tmp_path).told] == [True]
+
+
 @pytest.mark.parametrize(
     ("line", "word"),
     [("request_id,label\nr-9,7", "no answer to request"), ("request_id,label\nr-1,7", "several images")],
@@ -64,6 +91,16 @@ def test_what_cannot_be_joined_says_why(tmp_path: Path, line: str, word: str) ->
     found = joined(tmp_path)
     assert found.told == []
     assert word in "".join(found.left_out.values())
+
+
+def test_the_asset_tells_the_share_that_was_abstained_from(pipeline: Pipeline) -> None:
+    for i in range(4):
+        answered(pipeline.state, f"r-{i}", strokes(1), [7], abstained=i == 0)
+    in_a_file(pipeline.state, "a.csv", "request_id,label", *(f"r-{i},7" for i in range(4)))
+    said = metadata(pipeline.run("production_accuracy"), "production_accuracy")
+    assert (said["sampled_accuracy"], said["sampled_labels"], said["sampled_abstained"]) == (1.0, 4, 0.25)
+    assert "**100.0%** of 3 answers right" in said["summary"]
+    assert "1 of 4 abstained from" in said["summary"]
 
 
 def test_the_asset_says_what_was_measured_and_that_there_was_nothing(pipeline: Pipeline) -> None:

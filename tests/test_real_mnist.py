@@ -14,13 +14,17 @@ import numpy as np
 import pytest
 from PIL import Image
 from pipelines import ROOT, Pipeline, call, flip_a_bit
+from shifts import SHIFTS, drawn, shifted
 
 from mnist_pipeline.ml.artifacts import load_network, torch_logits
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.digits import DigitData
+from mnist_pipeline.ml.drift import Comparison, compare
 from mnist_pipeline.ml.idx import BadIdx
 from mnist_pipeline.ml.images import prepare, read_image
+from mnist_pipeline.ml.pixels import pixel_statistics
 from mnist_pipeline.ml.predictor import Predictor
+from mnist_pipeline.ml.reference import REFERENCE, Sample, read_reference
 from mnist_pipeline.ml.sources import BadSource
 from mnist_pipeline.production import Production, load_production
 
@@ -155,6 +159,28 @@ def test_a_network_with_another_number_of_threads_gives_the_same(
 ) -> None:
     alone = Predictor.load(finished_run.pipeline.store.load(production.card.name), threads=1)
     assert_same(alone.logits(digits["test"].images), expected)
+
+
+# --- drift ---
+
+
+def compared(finished_run: Finished, production: Production, images: np.ndarray) -> Comparison:
+    """With what this version was like when it was new, as the report of a night compares it."""
+    reference = read_reference(finished_run.pipeline.store.read_file(production.card.name, REFERENCE))
+    met = Sample(pixel_statistics(images), production.predictor.predict(images).probabilities)
+    return compare(reference, met, production.card.class_names)
+
+
+@pytest.mark.parametrize("shift", [name for name in SHIFTS if name != "bars"])
+def test_one_night_of_each_shift_is_noticed(
+    finished_run: Finished, digits: DigitData, production: Production, shift: str
+) -> None:
+    verdict = compared(finished_run, production, shifted(digits["test"], shift)).verdict
+    assert verdict == ("drift" if shift == "one class missing" else "strong")
+
+
+def test_an_unchanged_night_is_no_drift(finished_run: Finished, digits: DigitData, production: Production) -> None:
+    assert compared(finished_run, production, drawn(digits["test"])).verdict == "none"
 
 
 # --- damaged data ---

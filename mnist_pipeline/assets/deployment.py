@@ -14,7 +14,7 @@ from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, record
 from mnist_pipeline.ledger import ROLLBACKS, ByHand, Decision, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.ml.gate import Verdict
+from mnist_pipeline.ml.gate import Incomparable, Unopposed, Verdict
 from mnist_pipeline.ml.paired import Comparison
 from mnist_pipeline.resources import Models, Tracking
 from mnist_pipeline.retries import retried
@@ -52,6 +52,7 @@ class DeploymentConfig(dg.Config):
     )
 
 
+NAMED = 10  # classes in a sentence
 ONCE = "what one request asks for is done once; to have it done again, launch a new run instead of re-executing one"
 
 
@@ -62,7 +63,9 @@ class DeploymentRefused(dg.DagsterError):
 @dg.asset(
     group_name="deployment",
     kinds={"python"},
-    code_version=code_version("ml/gate.py", "ml/paired.py", "deciding.py", "assets/deployment.py"),
+    code_version=code_version(
+        *("ml/gate.py", "ml/paired.py", "ml/metrics.py", "ml/predictor.py", "deciding.py", "assets/deployment.py"),
+    ),
     automation_condition=KEPT_UP_TO_DATE,
     freshness_policy=DECIDED_LATELY,
     metadata=follows_only("model_evaluation"),  # a rollback must not be undone because code has changed
@@ -157,29 +160,49 @@ def _gate(case: Case, config: DeploymentConfig, candidate: str, report_key: str,
     report = case.store.report(report_key)
     check_evidence(report, case.store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
-    comparison, alone = _against(case.store, case.serving, candidate, data, config.margin)
-    verdict = judge(scalars(report["test"]), minimums, comparison, alone)
+    compared = _against(case.store, case.serving, candidate, data, config.margin)
+    verdict = judge(scalars(report["test"]), minimums, compared)
     about = {"report": report_key, "against": case.serving, "passed": verdict.deploy, "verdict": verdict.reason}
     return Verdict(verdict.deploy, verdict.reason, {**verdict.evidence, **about})
 
 
 def _against(
     store: ModelStore, serving: str | None, candidate: str, data: DigitData, margin: float
-) -> tuple[Comparison | None, str]:
-    """Both models on the same test images, or why they cannot be compared."""
+) -> Comparison | Unopposed | Incomparable:
+    """Both models on the same test images, or why they are not compared. What ails the candidate itself is raised."""
     from mnist_pipeline.ml.paired import compare
     from mnist_pipeline.ml.predictor import Predictor, WrongAnswers
 
     if serving is None or serving == candidate:
-        return None, "nothing was in production" if serving is None else "it serves already"
+        return Unopposed("nothing was in production" if serving is None else "it serves already")
+    newest = Predictor.load(store.load(candidate)).predict(data["test"].images).labels
     try:
-        if store.card(serving).class_names != store.card(candidate).class_names:
-            return None, f"{serving} was in production, which knows other classes and cannot be compared"
+        theirs, ours = store.card(serving).class_names, store.card(candidate).class_names
+        if theirs != ours:
+            return Incomparable(_of_other_classes(serving, theirs, candidate, ours))
         production = Predictor.load(store.load(serving)).predict(data["test"].images).labels
     except (CorruptVersion, UnknownVersion, WrongAnswers) as error:
-        return None, f"production could not be compared, for it is damaged: {error}"
-    newest = Predictor.load(store.load(candidate)).predict(data["test"].images).labels
-    return compare(data["test"].labels, newest, production, margin), ""
+        return Incomparable(
+            f"production's model {serving} could not be compared, for it cannot be loaded ({error}). Restore it, or "
+            f"roll back, and decide again; or go past the gate: {_by_force(candidate)}"
+        )
+    return compare(data["test"].labels, newest, production, margin)
+
+
+def _of_other_classes(serving: str, theirs: list[str], candidate: str, ours: list[str]) -> str:
+    return (
+        f"production's model {serving} could not be compared, for it knows other classes ({_few(theirs)}) than "
+        f"the candidate ({_few(ours)}). If that is meant: {_by_force(candidate)}"
+    )
+
+
+def _by_force(candidate: str) -> str:
+    return f'mnist-pipeline deploy {candidate} --force --reason "…"'
+
+
+def _few(names: list[str]) -> str:
+    """So many that two data sets can be told apart."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _shown(decision: Decision) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def model_evaluation(
 ) -> dg.MaterializeResult[str]:
     """The report of the newest version; the value is the key of the report in the store."""
     from mnist_pipeline.ml.metrics import scalars
+    from mnist_pipeline.ml.report import coverage_told
 
     store, names = models.open(), processed_mnist_data.origin.class_names
     report = report_on(store, digit_classifier, processed_mnist_data)
@@ -57,6 +58,7 @@ def model_evaluation(
             "version": digit_classifier,
             **{name: pictures.open().show("model_evaluation", name, png) for name, png in images.items()},
             "scores": _scores({part: report[part] for part in parts}),
+            "prediction_sets": coverage_told(report["test"]),
             "corruptions": _corruptions(report["corruptions"]),
             "worst_class": report["test"]["worst_class"]["name"],
             "worst_class_of_validation": report["validation"]["worst_class"]["name"],

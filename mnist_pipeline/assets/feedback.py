@@ -114,7 +114,7 @@ class AccuracyConfig(dg.Config):
     kinds={"python"},
     code_version=code_version(
         *("corrections.py", "measured.py", "night_rows.py", "night_tables.py", "traffic.py"),
-        "ml/production_accuracy.py",
+        *("ml/production_accuracy.py", "ml/metrics.py"),
     ),
     metadata=follows_only(),  # it is measured when somebody asks
 )
@@ -124,6 +124,7 @@ def production_accuracy(
 ) -> dg.MaterializeResult[dict[str, Any]]:
     """How often production was right where people said what was right: by version and day, with intervals.
 
+    It is counted among the answers that it gave; how many of the labelled images got none is told beside it.
     Reports on the page are mostly about mistakes, so they bound accuracy from below; labels in CSV files estimate it
     if the answers were drawn at random. The two are never mixed.
     """
@@ -145,8 +146,13 @@ def production_accuracy(
         metadata={
             "summary": dg.MetadataValue.md(_sentences(measured)),
             "over_days": pictures.open().show("production_accuracy", "over_days", accuracy.picture(measured)),
-            **{f"{kind}_accuracy": each["accuracy"] for kind, each in measured.items() if each["labelled"]},
+            **{f"{kind}_accuracy": each["accuracy"] for kind, each in measured.items() if each["answered"]},
             **{f"{kind}_labels": each["labelled"] for kind, each in measured.items()},
+            **{
+                f"{kind}_abstained": each["abstained"] / each["labelled"]
+                for kind, each in measured.items()
+                if each["labelled"]
+            },
             **_tables(measured),
             **_left_out(joined.left_out, faults),
         },
@@ -157,12 +163,25 @@ def _sentences(measured: Mapping[str, Any]) -> str:
     from mnist_pipeline.ml.production_accuracy import MEANING
 
     said = [
-        f"- **{each['accuracy']:.1%}** of {each['labelled']:,} {kind} (95 % interval {each['low']:.1%} to "
-        f"{each['high']:.1%}): {MEANING[kind]}"
+        f"- {_right(each)}{_unanswered(each)}: {kind}, {MEANING[kind]}"
         for kind, each in measured.items()
         if each["labelled"]
     ]
     return "\n".join(said) or "Nobody has said yet what an answer should have been: there is nothing to measure."
+
+
+def _right(each: Mapping[str, Any]) -> str:
+    if not each["answered"]:
+        return f"**none** of {each['labelled']:,} images was answered"
+    interval = f"(95 % interval {each['low']:.1%} to {each['high']:.1%})"
+    return f"**{each['accuracy']:.1%}** of {each['answered']:,} answers right {interval}"
+
+
+def _unanswered(each: Mapping[str, Any]) -> str:
+    """ "" where each image got an answer."""
+    counts = {"abstained from": each["abstained"], "taken for no digit": each["no_digit"]}
+    told = [f"{count:,} of {each['labelled']:,} {what}" for what, count in counts.items() if count]
+    return "".join(f", {each}" for each in told)
 
 
 def _tables(measured: Mapping[str, Any]) -> dict[str, Any]:

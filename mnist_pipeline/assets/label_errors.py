@@ -8,6 +8,7 @@ from pydantic import Field
 
 from mnist_pipeline.assets.causes import follows_only
 from mnist_pipeline.assets.launchpad import choice
+from mnist_pipeline.assets.model import LEARNING
 from mnist_pipeline.code_versions import code_version
 from mnist_pipeline.ml.config import Preset, configure
 from mnist_pipeline.ml.digits import DigitData
@@ -30,9 +31,7 @@ class LabelErrorsConfig(dg.Config):
 @dg.asset(
     group_name="monitoring",
     kinds={"pytorch", "scikitlearn"},
-    code_version=code_version(
-        "ml/label_errors.py", "ml/training.py", "ml/optimizers.py", "ml/network.py", "ml/config.py"
-    ),
+    code_version=code_version("ml/label_errors.py", "ml/artifacts.py", "ml/split.py", *LEARNING),
     metadata=follows_only(),  # it takes a while, and is looked at by people
 )
 @retrying

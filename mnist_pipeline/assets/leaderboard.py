@@ -98,7 +98,9 @@ def rival_classifiers(
 @dg.asset(
     group_name="competition",
     kinds={"python", "matplotlib"},
-    code_version=code_version("ml/leaderboard.py", "ml/leaderboard_pictures.py", "ml/predictor.py", "ml/gate.py"),
+    code_version=code_version(
+        *("ml/leaderboard.py", "ml/leaderboard_pictures.py", "ml/paired.py", "ml/metrics.py", "ml/predictor.py"),
+    ),
     deps=[rival_classifiers, model_evaluation],
     metadata=follows_only(),
 )

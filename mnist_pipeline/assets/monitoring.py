@@ -222,14 +222,17 @@ def _accuracy(estimate: Any) -> dict[str, Any]:
 
 
 def _verdicts(asset: str, made: dict[str, Any], drift: Drift) -> Iterator[dg.AssetCheckResult]:
-    from mnist_pipeline.ml.drift_report import accuracy_of
+    """An accuracy that cannot be told holds for nobody: a warning, for that it is bad is not known either."""
+    from mnist_pipeline.ml.drift_report import cannot_be_told, least_accuracy_of
 
     told = _teller(asset, made)
     strong = made["verdict"] == "strong"
     yield told(LOOKS_AS_IT_DID, passed=made["verdict"] not in ("drift", "strong"), error=strong)
-    estimate = accuracy_of(made)
-    holds = estimate is None or estimate["high"] >= drift.accuracy_floor
-    yield told(ACCURACY_HOLDS, passed=holds, error=True, floor=drift.accuracy_floor, **(estimate or {}))
+    least, floor = least_accuracy_of(made), drift.accuracy_floor
+    too_low = bool(least) and least["high"] < floor
+    untold = cannot_be_told(made)
+    doubt = {"cannot_be_told": untold} if untold else {}
+    yield told(ACCURACY_HOLDS, passed=not (too_low or untold), error=too_low, floor=floor, **doubt, **least)
 
 
 def _teller(asset: str, made: dict[str, Any]) -> Callable[..., dg.AssetCheckResult]:

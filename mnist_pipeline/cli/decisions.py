@@ -14,7 +14,7 @@ from mnist_pipeline.deciding import Case, Choice, DecisionRefused, by_hand, chec
 from mnist_pipeline.ledger import ByHand, Decision
 from mnist_pipeline.storage.blobs import StoreUnreachable
 from mnist_pipeline.store import CorruptLedger, LostRace, ModelStore
-from mnist_pipeline.witnesses import contradictions
+from mnist_pipeline.witnesses import Witness, contradictions, known_up_to, witnesses
 
 DEPLOY_EXAMPLES = """Examples:
 
@@ -134,10 +134,11 @@ def decisions(
     What is wrong with them is told on stderr; the exit code is then 1.
     """
     store = opened()
-    numbers, problems = store.ledger.numbers(), list[str]()
+    numbers, problems, heard = store.ledger.numbers(), list[str](), list[Witness]()
     shown = list(_readable(store, numbers[: -limit - 1 : -1], problems))
     if verify:
-        problems = store.verify_chain() or contradictions(store.ledger, *answers(note))
+        heard = witnesses(*answers(note))
+        problems = store.verify_chain() or contradictions(store.ledger, heard)
     if as_json:
         listed = {"decisions": [asdict(each) for each in shown], "of": len(numbers)}
         show_json({**listed, "verified": verify, "problems": problems})
@@ -148,7 +149,7 @@ def decisions(
         typer.echo("no decisions yet")
     end_with(problems)
     if verify and not as_json:
-        note(f"decisions in the ledger: {len(numbers)}, none changed, none missing")
+        note(f"decisions in the ledger: {len(numbers)}, none changed, none missing between; {known_up_to(heard)}")
 
 
 def _case(store: ModelStore, expected: int | None) -> Case:

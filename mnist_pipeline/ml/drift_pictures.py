@@ -69,25 +69,40 @@ def trend(reports: Sequence[Mapping[str, Any]], tolerance: float, strong: float)
     """
     days = [each["day"] for each in reports]
     figure, (left, right) = two_panels(WIDE, 3.0)
-    far = [(i, each) for i, made in enumerate(reports) if (each := excess_of(made)) is not None]
-    left.plot([i for i, _ in far], [max(0.0, each) for _, each in far], "o-", ms=4, color=BLUE)
+    far = distances(reports)
+    left.plot(range(len(far)), far, "o-", ms=4, color=BLUE)
     for limit, name in ((tolerance, "drift"), (strong, "strong drift")):
         left.axhline(limit, color=ORANGE, lw=1, ls="--" if limit == strong else ":", label=f"{name}: {limit:g}")
-    left.set_ylim(-0.01, 1.15 * max([strong, *(each for _, each in far)]))
+    left.set_ylim(-0.01, 1.15 * max([strong, *(each for each in far if np.isfinite(each))]))
     left.set_ylabel("distance beyond chance")
     left.legend(frameon=False, fontsize=8)
-    for i, made in enumerate(reports):
-        if estimate := accuracy_of(made):
-            right.plot([i, i], [estimate["low"], estimate["high"]], color=GREY, lw=1)
-            right.plot([i], [estimate["estimate"]], "o", ms=5, mec=BLUE, mfc=BLUE if estimate["trusted"] else "white")
+    _estimates(right, reports)
     right.set_ylabel("estimated accuracy")
-    right.yaxis.set_major_formatter("{x:.1%}")
+    _in_percent(right)
     step = max(1, len(days) // 5)
     for axes in (left, right):
         axes.set_xlim(-0.5, max(len(days) - 0.5, 0.5))
         axes.set_xticks(range(0, len(days), step), [day[5:] for day in days[::step]])
         axes.grid(axis="y", color=PALE)
     return png(figure)
+
+
+def distances(reports: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Beyond chance, of each day; NaN, which no line goes through, of one without a verdict."""
+    found = map(excess_of, reports)
+    return [np.nan if each is None else max(0.0, each) for each in found]
+
+
+def _estimates(axes: "Axes", reports: Sequence[Mapping[str, Any]]) -> None:
+    hollow = ""
+    for i, made in enumerate(reports):
+        if estimate := accuracy_of(made):
+            axes.plot([i, i], [estimate["low"], estimate["high"]], color=GREY, lw=1)
+            color, hollow = (BLUE, hollow) if estimate["trusted"] else ("white", "not to be trusted")
+            axes.plot([i], [estimate["estimate"]], "o", ms=5, mec=BLUE, mfc=color)
+    if hollow:
+        axes.plot([], [], "o", ms=5, mec=BLUE, mfc="white", label=hollow)
+        axes.legend(frameon=False, fontsize=8)
 
 
 def _histogram(axes: "Axes", name: str, old: np.ndarray, new: np.ndarray) -> None:
@@ -103,7 +118,7 @@ def _histogram(axes: "Axes", name: str, old: np.ndarray, new: np.ndarray) -> Non
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(UNITS.get(name, "probability"))
     if name == CONFIDENCE:
-        axes.set_xticks(range(len(NINES)), [f"{each:.10g}" for each in NINES])
+        axes.set_xticks(range(len(NINES)), [f"{each:.10g}" for each in NINES], fontsize=8)
         axes.set_xlim(edges[0], edges[-1])
     elif name not in UNITS:  # a probability, as the power of ten that it is
         ticks = np.arange(np.ceil(edges[0]), 1, 2)

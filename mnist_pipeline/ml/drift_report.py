@@ -46,6 +46,24 @@ def accuracy_of(made: Mapping[str, Any]) -> dict[str, Any] | None:
     return estimate
 
 
+def least_accuracy_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Of all versions that answered, the estimate whose upper end is lowest, with the version; {} where there is none.
+
+    Also one that is not to be trusted: far from what is known a network is too sure, so its estimate is too high.
+    """
+    found = {name: each["accuracy"] for name, each in made["comparisons"].items() if each.get("accuracy")}
+    if not found:
+        return {}
+    version = min(sorted(found), key=lambda name: found[name]["high"])
+    return {"model_version": version, **found[version]}
+
+
+def cannot_be_told(made: Mapping[str, Any]) -> list[str]:
+    """The versions whose images were compared and whose accuracy cannot be estimated: strong drift, or no digit."""
+    compared = {name: each for name, each in made["comparisons"].items() if each["statistics"]}
+    return [name for name, each in compared.items() if not (each["accuracy"] and each["accuracy"]["trusted"])]
+
+
 def excess_of(made: Mapping[str, Any]) -> float | None:
     """The largest distance beyond chance in a report, of the version that it speaks of."""
     comparison = made["comparisons"].get(made["version"]) or {}

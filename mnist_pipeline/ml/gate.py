@@ -1,7 +1,8 @@
 """Whether a candidate deserves production: the numbers it must reach, and a paired test against what serves now.
 
-Fails closed: a number that is missing or not finite refuses the candidate, and a difference within noise leaves the
-champion in place. The paired test is in `paired`; recording the decision is the store's.
+Fails closed: a number that is missing or not finite refuses the candidate, and so does a model in production that could
+not be asked the same; a difference within noise leaves the champion in place. The paired test is in `paired`; recording
+the decision is the store's.
 """
 
 from __future__ import annotations
@@ -16,6 +17,20 @@ from mnist_pipeline.ml.paired import Comparison
 
 class WrongEvidence(ValueError):
     """The report that was handed in is of another model or of other data."""
+
+
+@dataclass(frozen=True)
+class Unopposed:
+    """Nobody is there to be compared with. why: in words; nothing was in production, or the candidate itself is."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Incomparable:
+    """A model is in production and could not be asked the same images. why: in words, with what to do."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -40,27 +55,33 @@ def check_evidence(report: Mapping[str, Any], model_digest: str, data_digest: st
 def judge(
     metrics: Mapping[str, float],
     minimums: Mapping[str, float],
-    comparison: Comparison | None,
-    alone: str = "nothing was in production",
+    compared: Comparison | Unopposed | Incomparable,
 ) -> Verdict:
     """Every minimum must be exceeded on the test part, and the candidate must pass the comparison with production.
 
-    alone: why there is nothing to compare with, where comparison is None. Reasons begin with "not deployed:" where the
-    candidate is not good enough, and with "kept:" where it is only not shown to be better.
+    Reasons begin with "not deployed:" where the candidate is not good enough or could not be compared, and with "kept:"
+    where it is only not shown to be better.
     """
-    evidence: dict[str, Any] = {"minimums": dict(minimums), "metrics": dict(metrics)}
-    if comparison is not None:
-        evidence["comparison"] = {**asdict(comparison), "passes": comparison.passes, "sentence": comparison.sentence()}
+    evidence = {"minimums": dict(minimums), "metrics": dict(metrics), **_told(compared)}
     faults = [fault for name, least in minimums.items() if (fault := _fault(metrics.get(name), name, least))]
-    if comparison is not None and not comparison.passes:
-        if not faults and not comparison.worse:
-            return Verdict(False, f"kept: {comparison.sentence()}", evidence)
-        faults.append(comparison.sentence())
+    if isinstance(compared, Incomparable):
+        faults.append(compared.why)
+    if isinstance(compared, Comparison) and not compared.passes:
+        if not faults and not compared.worse:
+            return Verdict(False, f"kept: {compared.sentence()}", evidence)
+        faults.append(compared.sentence())
     if faults:
         return Verdict(False, "not deployed: " + "; ".join(faults), evidence)
     passed = ", ".join(f"{name} {metrics[name]:.4g} above {least:g}" for name, least in minimums.items())
-    beside = comparison.sentence() if comparison is not None else alone
+    beside = compared.sentence() if isinstance(compared, Comparison) else compared.why
     return Verdict(True, f"deployed: {passed or 'no minimum was set'}; {beside}", evidence)
+
+
+def _told(compared: Comparison | Unopposed | Incomparable) -> dict[str, Any]:
+    """For the ledger: the comparison, or why there is none."""
+    if isinstance(compared, Comparison):
+        return {"comparison": {**asdict(compared), "passes": compared.passes, "sentence": compared.sentence()}}
+    return {"not_compared": compared.why}
 
 
 def _fault(value: float | None, name: str, least: float) -> str | None:

@@ -21,6 +21,7 @@ def standing(rows: Sequence[Row]) -> bytes:
     if not rows:
         return message("No version was measured on this data yet.")
     from matplotlib.figure import Figure
+    from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(WIDE, 1.0 + 0.32 * len(rows)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
@@ -29,11 +30,11 @@ def standing(rows: Sequence[Row]) -> bytes:
     names = [f"{row['place']}. {fitted(row['version'][:-DIGEST], NAME, 8)}" for row in rows]
     left.set_yticks(range(len(rows)), names, fontsize=8)
     left.set_ylim(len(rows) - 0.5, -0.5)
-    left.xaxis.set_major_formatter("{x:.1%}")
+    left.xaxis.set_major_formatter(PercentFormatter(1))
     left.set_xlabel("test accuracy, with 95 % interval")
     left.locator_params(axis="x", nbins=5)
     right.set_xscale("log")
-    right.xaxis.set_major_formatter("{x:g}")
+    _few_ticks(right, [row["latency_ms"] for row in rows])
     right.set_xlabel("one image, ms")
     right.margins(x=0.25)
     for axes in (left, right):
@@ -42,6 +43,15 @@ def standing(rows: Sequence[Row]) -> bytes:
         axes.set_axisbelow(True)
         axes.tick_params(axis="x", labelsize=8)
     return png(figure)
+
+
+def _few_ticks(axes: "Axes", values: Sequence[float]) -> None:
+    """At powers of ten, and at 2 and 5 of each where there are few: matplotlib's own labels overlap then."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if max(values) < 20 * min(values) else (1,), numticks=8))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
 
 
 def _line(left: "Axes", right: "Axes", y: int, row: Row) -> None:

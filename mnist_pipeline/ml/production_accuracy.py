@@ -1,5 +1,9 @@
 """How often production was right, as far as people said what was right: by version and by day, with its interval.
 
+Right is counted among the answers that it gave. Beside them are counted those of which people said what they were and
+that it gave no label to: it abstained, or saw no digit, which is a fault of the image or of the front door and not of
+the network.
+
 Values in, values and a picture out. Who said what of which answer is joined in `measured`.
 """
 
@@ -14,6 +18,7 @@ from mnist_pipeline.ml.drawing import GREY, labels, looks_of, message, panel, pn
 from mnist_pipeline.ml.metrics import wilson_interval
 
 SAMPLED, REPORTED = "sampled", "reported"
+ABSTAINED, NO_DIGIT = "abstained", "no digit"  # in the place of an answer
 MEANING = {
     SAMPLED: "labels from CSV files: an estimate of production's accuracy, if the answers were drawn at random",
     REPORTED: "what people reported on the page, who mostly report mistakes: a lower bound, no estimate",
@@ -23,7 +28,8 @@ MISTAKES = 20
 
 @dataclass(frozen=True)
 class Told:
-    """One answer and what it should have been. kind: sampled or reported. day: YYYY-MM-DD."""
+    """One answer and what it should have been. kind: sampled or reported. day: YYYY-MM-DD. answer: a class, or
+    ABSTAINED, or NO_DIGIT."""
 
     kind: str
     version: str
@@ -36,6 +42,11 @@ class Told:
         """Whether the answer was what people say."""
         return self.answer == self.truth
 
+    @property
+    def answered(self) -> bool:
+        """Whether it was a class at all."""
+        return self.answer not in (ABSTAINED, NO_DIGIT)
+
 
 def measure(told: Sequence[Told]) -> dict[str, Any]:
     """Ready for JSON: of each kind accuracy in all, by version, by version and day, and what was taken for what."""
@@ -45,7 +56,7 @@ def measure(told: Sequence[Told]) -> dict[str, Any]:
 def _of_kind(told: Sequence[Told]) -> dict[str, Any]:
     versions = sorted({each.version for each in told})
     by_version = {name: [each for each in told if each.version == name] for name in versions}
-    mistakes = Counter((each.truth, each.answer) for each in told if not each.right)
+    mistakes = Counter((each.truth, each.answer) for each in told if each.answered and not each.right)
     return {
         **_accuracy(told),
         "by_version": {name: _accuracy(each) for name, each in by_version.items()},
@@ -60,18 +71,22 @@ def _by_day(told: Sequence[Told]) -> dict[str, dict[str, Any]]:
 
 
 def _accuracy(told: Sequence[Told]) -> dict[str, Any]:
-    """With the 95 % interval of Wilson; without numbers where nobody said anything."""
-    if not told:
-        return {"labelled": 0}
-    right = sum(each.right for each in told)
-    low, high = wilson_interval(right, len(told))
-    return {"labelled": len(told), "right": right, "accuracy": right / len(told), "low": low, "high": high}
+    """Of the answers, with the 95 % interval of Wilson; without accuracy where none was given."""
+    answered = [each for each in told if each.answered]
+    counted = Counter(each.answer for each in told)
+    found = {"labelled": len(told), "abstained": counted[ABSTAINED], "no_digit": counted[NO_DIGIT]}
+    if not answered:
+        return {**found, "answered": 0}
+    right = sum(each.right for each in answered)
+    low, high = wilson_interval(right, len(answered))
+    shares = {"accuracy": right / len(answered), "low": low, "high": high}
+    return {**found, "answered": len(answered), "right": right, **shares}
 
 
 def picture(measured: Mapping[str, Any]) -> bytes:
     """Accuracy over days with intervals, a line a version: of the sampled labels, or else of those reported."""
-    kind = SAMPLED if measured[SAMPLED]["labelled"] else REPORTED
-    by_day = measured[kind]["by_day"]
+    kind = SAMPLED if measured[SAMPLED]["answered"] else REPORTED
+    by_day = _with_answers(measured[kind]["by_day"])
     if not by_day:
         return message("nobody has said yet what an answer should have been")
     days = sorted({day for each in by_day.values() for day in each})
@@ -93,10 +108,16 @@ def picture(measured: Mapping[str, Any]) -> bytes:
     return png(figure)
 
 
+def _with_answers(by_day: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Versions and days of which there is an accuracy."""
+    found = {name: {day: one for day, one in each.items() if one["answered"]} for name, each in by_day.items()}
+    return {name: each for name, each in found.items() if each}
+
+
 def _counts(days: Sequence[str], by_day: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Under each day how many were labelled: an interval alone does not tell."""
+    """Under each day how many answers were spoken of: an interval alone does not tell."""
     every = list(by_day)
-    return [f"{day[5:]}\n{sum(each[day]['labelled'] for each in every if day in each):,}" for day in days]
+    return [f"{day[5:]}\n{sum(each[day]['answered'] for each in every if day in each):,}" for day in days]
 
 
 def _finish(axes: Any, days: Sequence[str], ticks: Sequence[str]) -> None:

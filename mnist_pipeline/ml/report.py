@@ -2,7 +2,7 @@
 in `metrics`, `calibration`, `conformal` and `corruptions`; binding the report to model and data is its asset's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mnist_pipeline.ml.corruptions import card
@@ -32,3 +32,15 @@ def measure(predictor: Predictor, data: DigitData, metrics: Sequence[Metric], te
         "test": evaluate(test.labels, probabilities["test"], names, metrics, temperature=temperature, more=of_test),
         "corruptions": corruptions,
     }
+
+
+def coverage_told(test: Mapping[str, Any]) -> str:
+    """Of the part `test`, for people: which sets cover how much, and of which images."""
+    if "coverage_shown" not in test:
+        return "this version has no prediction sets"
+    interval = f"{test['coverage_low']:.2%} to {test['coverage_high']:.2%}"
+    return (
+        f"{test['coverage_asked']:.4g} was asked for. Of {test['images']:,} test images, which calibrated nothing, the "
+        f"sets as given hold the truth in {test['coverage_shown']:.2%}, with {test['mean_set_size']:.2f} classes on "
+        f"average; as calibrated, where a set may be empty, in {test['coverage']:.2%} ({interval})"
+    )

@@ -11,8 +11,11 @@ import numpy as np
 
 from mnist_pipeline.ml.answers import answer_of, with_set
 from mnist_pipeline.service.reading import Seen
-from mnist_pipeline.service.roster import Serving
+from mnist_pipeline.service.roster import Serving, Standing
+from mnist_pipeline.service.rows import Predicted
+from mnist_pipeline.traffic import DRAFT
 
+ABSTAINING = ("predict", DRAFT)  # doors
 NO_DIGIT = "there is no digit on the image that the model could look at"
 
 
@@ -47,6 +50,17 @@ class Answer:
         shares = each["probabilities"]
         possible = self.by.predictor.sets.of(list(shares.values()), self.by.names) if shares else None
         return with_set(each, possible, abstain=abstain)
+
+
+def abstained(standing: Standing, predicted: Predicted) -> np.ndarray | None:
+    """bool [N], which images of a request to `POST /predict` got no label where it abstains; None where all did, as at
+    the other doors, and where the version has just been replaced."""
+    serving = [each for each in (standing.champion, standing.challenger) if each]
+    for by in serving if predicted.door in ABSTAINING else ():
+        if by.card.name == predicted.version:
+            possible = by.predictor.sets.among(predicted.probabilities)
+            return None if possible is None else possible.sum(1) > 1
+    return None
 
 
 def _nothing() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from mnist_pipeline.service import documents
 from mnist_pipeline.service.answering import Answering
+from mnist_pipeline.service.answers import abstained
 from mnist_pipeline.service.batching import Batcher
 from mnist_pipeline.service.bodies import Bodies
 from mnist_pipeline.service.errors import Refused
@@ -52,6 +53,8 @@ def build(settings: Settings, doors: Doors) -> ASGIApp:
     roster = Roster(doors.store, doors.alerter, settings.challenger)
     batcher = Batcher(settings.batch, settings.wait_s, pool)
     metrics, bodies = Metrics(roster, batcher, doors.log), Bodies()
+    if settings.abstain:
+        doors.log.note_abstentions(lambda predicted: abstained(roster.standing, predicted))
     answering = Answering(roster, batcher, metrics, doors.log, pool, settings.at_once, settings.share)
 
     @asynccontextmanager

@@ -12,8 +12,12 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timezone
 from uuid import uuid4
+
+import numpy as np
 
 from mnist_pipeline.service.rows import Predicted, Writer, columns_of
 from mnist_pipeline.storage.blobs import StoreUnavailable
@@ -23,6 +27,7 @@ ROWS_A_PART = 5_000  # the part is written anew with each write: 4 ms of one cor
 PART_S = 600.0
 LAST_S = 20.0  # that the last write may take
 MOST_WAITING = 100_000  # images whose rows wait to be written
+Abstained = Callable[[Predicted], np.ndarray | None]  # bool [N], which images got no label; None where all did
 log = logging.getLogger(__name__)
 
 
@@ -32,6 +37,9 @@ class NoLog:
     dropped = 0
 
     def start(self) -> None:
+        """Nothing."""
+
+    def note_abstentions(self, abstained: Abstained) -> None:
         """Nothing."""
 
     def add(self, predicted: Predicted) -> None:
@@ -55,6 +63,11 @@ class PredictionLog:
         self._lock, self._ends = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._write_on, name="prediction log", daemon=True)
         self._failing = False
+        self._abstained: Abstained | None = None
+
+    def note_abstentions(self, abstained: Abstained) -> None:
+        """From now on rows say which images got no label."""
+        self._abstained = abstained
 
     def start(self) -> None:
         """Begin to write."""
@@ -63,6 +76,8 @@ class PredictionLog:
 
     def add(self, predicted: Predicted) -> None:
         """Never waits. What does not fit any more is dropped and counted."""
+        if self._abstained:
+            predicted = replace(predicted, abstained=self._abstained(predicted))
         with self._lock:
             if self._count + len(predicted.images) > self._most:
                 self.dropped += len(predicted.images)

@@ -25,7 +25,8 @@ class Predicted:
     """What one request got. images: uint8 [N, 28, 28] as the network saw them; probabilities: float32 [N, classes].
 
     role: champion, challenger or shadow, whose answers nobody got. at: seconds since 1970. places: int [N], which of
-    the images that were sent these are, from 0; None where all are here, and a digit is on each.
+    the images that were sent these are, from 0; None where all are here, and a digit is on each. abstained: bool [N],
+    which of them got no label, since several were possible; None where all got one.
     """
 
     at: float
@@ -38,6 +39,7 @@ class Predicted:
     images: np.ndarray
     probabilities: np.ndarray
     places: np.ndarray | None = None
+    abstained: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Columns:
     """The same of many requests to models that know the same classes, quick to make and to hand to another process.
 
     counts: images a request; of_requests: column -> a value a request; images, probabilities: their bytes; places: of
-    the requests with images that are not here, the places of those that are.
+    the requests with images that are not here, the places of those that are; abstained: a byte an image.
     """
 
     names: list[str]
@@ -55,6 +57,7 @@ class Columns:
     images: bytes
     probabilities: bytes
     places: dict[int, np.ndarray]
+    abstained: bytes
 
 
 class Writer(Protocol):
@@ -130,6 +133,7 @@ def _columns(names: list[str], run: list[Predicted]) -> Columns:
         np.concatenate([each.images for each in run]).tobytes(),
         np.concatenate([each.probabilities for each in run]).astype(np.float32, copy=False).tobytes(),
         {i: each.places for i, each in enumerate(run) if each.places is not None},
+        b"".join(bytes(len(each.images)) if each.abstained is None else each.abstained.tobytes() for each in run),
     )
 
 
@@ -152,6 +156,7 @@ def table_of(rows: Columns, *, images: bool) -> Any:
         "index": pa.array(_places(rows)),
         "label": pa.DictionaryArray.from_arrays(labels, pa.array(names)),
         "confidence": pa.array(probabilities.max(1)),
+        "abstained": pa.array(np.frombuffer(rows.abstained, bool)),
         "probabilities": pa.ListArray.from_arrays(ends, pa.array(probabilities.ravel())),
         "class_names": pa.array([names], kinds["class_names"]).take(pa.array(np.zeros(count, np.int64))),
         **{name: pa.array(values) for name, values in pixel_statistics(pixels).items()},

@@ -15,6 +15,7 @@ from pipelines import BARELY, Pipeline, flip_a_bit, metadata
 from mnist_pipeline.assets.deployment import DeploymentConfig, DeploymentRefused, production_digit_classifier
 from mnist_pipeline.assets.evaluation import model_evaluation
 from mnist_pipeline.ledger import Decision
+from mnist_pipeline.ml import custom_metrics
 from mnist_pipeline.ml.artifacts import WEIGHTS
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import WrongEvidence
@@ -178,7 +179,130 @@ def test_a_better_model_replaces_a_bad_one(pipeline: Pipeline) -> None:
     assert decide(pipeline).serves == good
 
 
+# --- production cannot be compared: the gate stays closed, and says so ---
+
+
+def lost(pipeline: Pipeline, version: str) -> None:
+    """Somebody has pruned the version that serves."""
+    for key in pipeline.store.blobs.list(f"versions/{version}/"):
+        pipeline.store.blobs.delete(key)
+
+
+def damaged(pipeline: Pipeline, version: str) -> None:
+    flip_a_bit(pipeline.state / "models" / "versions" / version / ONNX)
+
+
+def without_its_card(pipeline: Pipeline, version: str) -> None:
+    flip_a_bit(pipeline.state / "models" / "versions" / version / "card.json")
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.05])
+@pytest.mark.parametrize(
+    ("harm", "why"),
+    [
+        (damaged, f"{ONNX}: its sha256 is not the one on the card"),
+        (without_its_card, "card.json: "),
+        (lost, "there is no version"),
+    ],
+)
+def test_a_champion_that_cannot_be_loaded_does_not_open_the_gate(
+    pipeline: Pipeline, harm: Any, why: str, margin: float
+) -> None:
+    serving, other = pipeline.value("digit_classifier"), pipeline.variant(nudge(0.1))
+    report = evaluated(pipeline, other)
+    harm(pipeline, serving)
+    decision = decide_on(pipeline, other, report, margin=margin)
+    assert (decision.outcome, decision.serves, decision.candidate) == ("kept", serving, other)
+    assert decision.reason.startswith(
+        f"not deployed: production's model {serving} could not be compared, for it cannot"
+    )
+    assert why in decision.reason
+    assert decision.reason.endswith(f'past the gate: mnist-pipeline deploy {other} --force --reason "…"')
+    assert decision.reason == f"not deployed: {decision.evidence['not_compared']}"
+    assert (decision.evidence["passed"], decision.evidence["against"]) == (False, serving)
+    forced = decide(pipeline, strategy="force", version=other, reason="the old one is lost")
+    assert (forced.outcome, forced.serves) == ("deployed", other)
+
+
+def odd(pipeline: Pipeline) -> str:
+    """A version whose files are as they were stored, but whose graph does not give the golden logits."""
+    name, other = pipeline.value("digit_classifier"), pipeline.variant(mix_up)
+    files = {**pipeline.store.load(name), ONNX: pipeline.store.load(other)[ONNX]}
+    card = pipeline.store.card(name)
+    facts = {key: getattr(card, key) for key in ("metrics", "config", "class_names", "preparation", "dataset")}
+    return pipeline.store.add_version(files, label="odd", data_version="d", code_version="c", run_id="r", **facts).name
+
+
+def test_a_champion_that_gives_other_answers_here_does_not_open_the_gate(pipeline: Pipeline) -> None:
+    serving = odd(pipeline)
+    said: dict[str, Any] = {"strategy": "force", "outcome": "deployed", "evidence": {}, "actor": "another machine"}
+    pipeline.store.decide(serves=serving, candidate=serving, reason="fine there", expected=1, **said)
+    decision = decide_on(pipeline, pipeline.value("digit_classifier"), pipeline.value("model_evaluation"))
+    assert (decision.outcome, decision.serves) == ("kept", serving)
+    assert re.search(r"^not deployed: production's model .* could not be compared.*golden inputs", decision.reason)
+
+
+@pytest.mark.parametrize("names", [[*"abcdefghij"], [*"012345678"], [*"0123456789", "ten", "eleven"]])
+def test_a_champion_of_other_classes_is_replaced_by_force_only(pipeline: Pipeline, names: list[str]) -> None:
+    """Another data set may be meant, or a folder of images may have got a class by mistake: a person knows."""
+    candidate, serving = pipeline.value("digit_classifier"), pipeline.variant(nudge(0.1), class_names=names)
+    decide(pipeline, strategy="manual", version=serving)
+    decision = decide_on(pipeline, candidate, pipeline.value("model_evaluation"))
+    assert (decision.outcome, decision.serves, decision.candidate) == ("kept", serving, candidate)
+    theirs = ", ".join(names[:10]) + (" and 2 more" if len(names) > 10 else "")
+    assert f"for it knows other classes ({theirs}) than the candidate (0, 1, 2, 3" in decision.reason
+    assert decision.reason.endswith(f'If that is meant: mnist-pipeline deploy {candidate} --force --reason "…"')
+    forced = decide(pipeline, strategy="force", version=candidate, reason="digits now")
+    assert (forced.outcome, forced.serves) == ("deployed", candidate)
+
+
+def test_the_first_deployment_and_what_serves_already_need_no_comparison(pipeline: Pipeline) -> None:
+    name = pipeline.value("digit_classifier")
+    (first,) = pipeline.store.decisions()
+    assert (first.outcome, first.evidence["not_compared"]) == ("deployed", "nothing was in production")
+    again = decide(pipeline)
+    assert (again.outcome, again.serves, again.evidence["not_compared"]) == ("kept", name, "it serves already")
+
+
+def test_after_a_refused_first_model_the_next_needs_no_comparison(pipeline: Pipeline) -> None:
+    empty(pipeline)
+    decide(pipeline, min_accuracy=0.9999)
+    decision = decide(pipeline)
+    assert (decision.number, decision.outcome) == (2, "deployed")
+    assert decision.reason.endswith("nothing was in production")
+
+
 # --- evidence ---
+
+
+def broken(truth: Any, probabilities: Any) -> float:
+    raise ZeroDivisionError("no such class")
+
+
+def nowhere(truth: Any, probabilities: Any) -> float:
+    return float("nan")
+
+
+@pytest.mark.parametrize("metric", [broken, nowhere])
+def test_a_metric_that_fails_leaves_production_as_it_is(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, metric: Any
+) -> None:
+    """The whole run, as it is launched: a better model, and nothing to decide on."""
+    serving = pipeline.variant(mix_up)
+    decide(pipeline, strategy="force", version=serving, reason="to be replaced")
+    monkeypatch.setattr(custom_metrics, "METRICS", [metric])
+    ran = pipeline.try_run("model_evaluation", "production_digit_classifier")
+    assert not ran.success
+    assert (decisions(pipeline), pipeline.store.production()) == (2, serving)
+
+
+def test_a_number_that_the_report_lacks_refuses_a_better_model(pipeline: Pipeline) -> None:
+    """It may be demanded of a report from before the metric was written."""
+    serving = pipeline.variant(mix_up)
+    decide(pipeline, strategy="force", version=serving, reason="to be replaced")
+    decision = decide(pipeline, minimums={"sevens_found": 0.1})
+    assert (decision.outcome, decision.serves) == ("kept", serving)
+    assert decision.reason == "not deployed: sevens_found is not in the report"
 
 
 def test_a_report_of_another_model_is_refused(pipeline: Pipeline) -> None:
@@ -355,14 +479,9 @@ def test_a_model_with_a_flipped_bit_is_never_deployed(pipeline: Pipeline, file: 
 
 
 def test_a_model_that_gives_other_answers_than_it_was_stored_with_is_never_deployed(pipeline: Pipeline) -> None:
-    """Every file as it was stored, but the graph does not give the golden logits."""
-    name, other = pipeline.value("digit_classifier"), pipeline.variant(mix_up)
-    files = {**pipeline.store.load(name), ONNX: pipeline.store.load(other)[ONNX]}
-    card = pipeline.store.card(name)
-    facts = {key: getattr(card, key) for key in ("metrics", "config", "class_names", "preparation", "dataset")}
-    odd = pipeline.store.add_version(files, label="odd", data_version="d", code_version="c", run_id="r", **facts)
+    name = odd(pipeline)
     with pytest.raises(WrongAnswers, match="golden inputs"):
-        decide(pipeline, strategy="manual", version=odd.name)
+        decide(pipeline, strategy="manual", version=name)
     assert decisions(pipeline) == 1
 
 

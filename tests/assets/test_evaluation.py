@@ -79,6 +79,7 @@ def test_the_mistakes_are_the_wrong_answers_the_most_confident_first(finished: P
 def test_every_number_is_metadata_that_can_be_plotted(finished: Pipeline, result: dg.ExecuteInProcessResult) -> None:
     said = metadata(result, "model_evaluation")
     report = finished.store.report(finished.value("model_evaluation"))
+    assert f"hold the truth in {report['test']['coverage_shown']:.2%}" in said["prediction_sets"]
     for part in ("validation", "test"):
         numbers = {name: value for name, value in report[part].items() if isinstance(value, int | float)}
         assert {"accuracy", "accuracy_low", "macro_f1", "calibration_error", "top_2_accuracy"} <= numbers.keys()

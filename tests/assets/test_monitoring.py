@@ -13,14 +13,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pipelines import NIGHT, Pipeline, metadata, verdicts
+from shifts import SHIFTS, drawn, shifted
 
-from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE
+from mnist_pipeline.assets.monitoring import ACCURACY_HOLDS, LOOKS_AS_IT_DID, SERVICE, _verdicts
 from mnist_pipeline.assets.monitoring import NIGHT as REPORT
 from mnist_pipeline.files import NotMaterialized, read_value
 from mnist_pipeline.inbox.engines import LocalEngine
 from mnist_pipeline.inbox.mailbox import Inbox
 from mnist_pipeline.inbox.night import predict
 from mnist_pipeline.inbox.scoring import schema_of
+from mnist_pipeline.ml.drift_report import least_accuracy_of
 from mnist_pipeline.nights import NightlyRun
 from mnist_pipeline.observed import of_night
 from mnist_pipeline.production import load_production
@@ -34,7 +36,7 @@ LATER = "2026-01-06"
 
 
 def predicted(pipeline: Pipeline, images: np.ndarray, night: str = NIGHT) -> None:
-    """A night's table as the batch writes it, of one array file. Its pixels are taken as they are: no front door."""
+    """A night's table as the batch writes it, of one array file. The front door changes no usual digit."""
     production = load_production(pipeline.store)
     inbox, files = Inbox(pipeline.state / "dropped"), []
     if len(images):
@@ -76,6 +78,57 @@ def test_a_usual_night_looks_as_it_did(pipeline: Pipeline, usual: np.ndarray) ->
     assert {"ink", "contrast", "sharpness", "slant", "confidence"} <= {
         row.data["statistic"] for row in said["statistics"].records
     }
+
+
+@pytest.mark.parametrize("shift", sorted({*SHIFTS} - {"inversion", "scikit-learn's digits"}))  # which these are
+def test_one_night_of_each_shift_fails_the_check(pipeline: Pipeline, shift: str) -> None:
+    test = pipeline.digits()["test"]
+    predicted(pipeline, drawn(test))
+    predicted(pipeline, shifted(test, shift), LATER)
+    usual, odd = (pipeline.run(REPORT, night=night) for night in (NIGHT, LATER))
+    assert (verdicts(usual)[LOOKS_AS_IT_DID], value(pipeline)["verdict"]) == (True, "none")
+    (check,) = [each for each in odd.get_asset_check_evaluations() if each.check_name == LOOKS_AS_IT_DID]
+    verdict = "drift" if shift == "one class missing" else "strong"
+    assert (check.passed, value(pipeline, night=LATER)["verdict"]) == (False, verdict)
+    assert check.severity.name == ("WARN" if verdict == "drift" else "ERROR")
+    assert check.description == metadata(odd, REPORT)["summary"]
+    if shift == "one class missing":
+        assert "predicted classes (3: 0.0% instead of" in metadata(odd, REPORT)["summary"]
+
+
+def test_inversion_is_put_right_by_the_front_door_and_noticed_where_the_network_sees_it(pipeline: Pipeline) -> None:
+    inverted = shifted(pipeline.digits()["test"], "inversion")
+    predicted(pipeline, inverted)
+    assert set(verdicts(pipeline.run(REPORT, night=NIGHT)).values()) == {True}
+    day = served(pipeline, inverted)
+    ran = pipeline.run(SERVICE, night=day)
+    assert (verdicts(ran)[LOOKS_AS_IT_DID], value(pipeline, SERVICE, day)["verdict"]) == (False, "strong")
+
+
+def test_an_accuracy_that_cannot_be_told_does_not_hold(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Blurred digits are strongly unlike; their estimate is above a low floor, and is not to be trusted."""
+    low = pipeline.copy(tmp_path / "low", MNIST_DRIFT_ACCURACY="0.01")
+    predicted(low, shifted(low.digits()["test"], "blur of a pixel"))
+    ran = low.run(REPORT, night=NIGHT)
+    (check,) = [each for each in ran.get_asset_check_evaluations() if each.check_name == ACCURACY_HOLDS]
+    assert (check.passed, check.severity.name) == (False, "WARN")
+    assert check.metadata["cannot_be_told"].value == [low.value("digit_classifier")]
+    assert check.metadata["trusted"].value is False
+    assert "cannot be told without labels" in (check.description or "")
+
+
+def test_the_accuracy_of_every_version_that_answered_counts(pipeline: Pipeline, usual: np.ndarray) -> None:
+    """Also of one that answered less, and whose images look as they did."""
+    day = served(pipeline, usual)
+    first = pipeline.value("digit_classifier")
+    report = pipeline.run(SERVICE, night=day)
+    assert verdicts(report)[ACCURACY_HOLDS] is True
+    made = value(pipeline, SERVICE, day)
+    sure = made["comparisons"][first]
+    poor = {**sure, "images": 40, "accuracy": {**sure["accuracy"], "estimate": 0.5, "low": 0.4, "high": 0.6}}
+    both = {**made, "comparisons": {first: sure, "v-2": poor}}
+    assert [each.passed for each in _verdicts(SERVICE, both, pipeline.drift)] == [True, False]
+    assert least_accuracy_of(both)["model_version"] == "v-2"
 
 
 def test_a_drifted_night_fails_both_checks_and_is_told(pipeline: Pipeline, usual: np.ndarray) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import time
 from pathlib import Path
+from shutil import rmtree
 
 import pytest
 from commands import document, nudged, rows, told
@@ -221,7 +223,10 @@ def test_none_is_no_fault(fresh: Pipeline) -> None:
 def test_a_whole_chain_is_said_to_be_whole(finished: Pipeline) -> None:
     result = told(finished, "decisions", "--verify")
     assert result.exit_code == 0
-    assert result.stderr == "decisions in the ledger: 1, none changed, none missing\n"
+    assert result.stderr == (
+        "decisions in the ledger: 1, none changed, none missing between; "
+        "nothing was answered since that would know of any cut off their end\n"
+    )
     assert document(finished, "decisions", "--verify")["verified"] is True
 
 
@@ -260,6 +265,32 @@ def test_a_ledger_whose_end_was_cut_off_is_told_by_what_was_answered(pipeline: P
     (problem,) = document(pipeline, "decisions", "--verify", code=1)["problems"]
     assert f"was answered by {other} under decision 2, which has {first} serve" in problem
     assert told(pipeline, "decisions").exit_code == 0  # who only lists asks nobody
+
+
+def test_how_far_the_end_is_known_is_told_and_without_a_witness_nothing_is_claimed_of_it(pipeline: Pipeline) -> None:
+    name = pipeline.value("digit_classifier")
+    for reason in ("one", "two"):
+        document(pipeline, "deploy", name, "--reason", reason)
+    answered(pipeline.state, "r-1", strokes(1), [1], version=name, decision=3)
+    assert "answers know of none later than 3; whether any" in told(pipeline, "decisions", "--verify").stderr
+    (pipeline.state / "models" / "decisions" / "00000003.json").unlink()
+    assert told(pipeline, "decisions", "--verify").exit_code == 1
+    rmtree(pipeline.state / "prediction_log")  # and with it whoever knew
+    result = told(pipeline, "decisions", "--verify")
+    assert (result.exit_code, "nothing was answered since" in result.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(("earlier", "code"), [(60.0, 0), (3_600.0, 1)])
+def test_a_newest_decision_put_in_place_of_one_of_the_same_version_is_told_by_its_time(
+    pipeline: Pipeline, earlier: float, code: int
+) -> None:
+    """Clocks may differ by minutes."""
+    name = pipeline.value("digit_classifier")
+    answered(pipeline.state, "r-1", strokes(1), [1], version=name, decision=2, at=time.time() - earlier)
+    document(pipeline, "deploy", name, "--reason", "another story")
+    result = told(pipeline, "decisions", "--verify")
+    assert result.exit_code == code
+    assert ("replaced: " in result.stderr and "under decision 2, which was made at" in result.stderr) is bool(code)
 
 
 def test_a_night_is_a_witness_too(pipeline: Pipeline) -> None:

@@ -55,6 +55,15 @@ def test_an_answer_of_the_service_leads_back_to_everything(pipeline: Pipeline, v
         assert word in lines
 
 
+def test_where_no_label_was_given_it_says_why(pipeline: Pipeline, version: str, image: np.ndarray) -> None:
+    answered(pipeline.state, "r-1", strokes(1), [1], version=version, abstained=True)
+    night(pipeline.state, "2026-01-05", {"unsure.png": png(image)}, label=None, version=version)
+    night(pipeline.state, "2026-01-06", {"blank.png": png(image)}, label=None, confidence=None, version=version)
+    assert "answer    abstained (91.00 %), image 0" in told(pipeline, "trace", "r-1").stdout
+    assert "abstained (90.00 %)" in told(pipeline, "trace", "unsure.png", "--night", "2026-01-05").stdout
+    assert "no digit" in told(pipeline, "trace", "blank.png", "--night", "2026-01-06").stdout
+
+
 def test_a_shadow_and_a_version_that_is_gone(pipeline: Pipeline, version: str) -> None:
     answered(pipeline.state, "r-1", strokes(1), [1], version=version)
     answered(pipeline.state, "r-1", strokes(1), [2], version="pruned-0123456789ab", role="shadow")

@@ -21,6 +21,7 @@ from mnist_pipeline.ml.conformal import (
     sets_of,
 )
 from mnist_pipeline.ml.predictor import softmax
+from mnist_pipeline.ml.report import coverage_told
 
 NAMES = ("a", "b", "c", "d", "e")
 SETS = PredictionSets(0.9, 0.2, 100)
@@ -119,6 +120,10 @@ def test_what_is_measured_tells_what_is_promised_from_what_is_shown() -> None:
     probabilities = np.array([[0.9, 0.1], [0.45, 0.55], [0.35, 0.65], [0.95, 0.05]])
     measured = PredictionSets(0.75, 0.6, 9).measured(truth, probabilities)
     assert (measured["coverage"], measured["coverage_shown"]) == (0.75, 1.0)  # the second is empty until it is shown
+    said = coverage_told({**measured, "images": 4})
+    assert "Of 4 test images, which calibrated nothing, the sets as given hold the truth in 100.00%" in said
+    assert "as calibrated, where a set may be empty, in 75.00% (" in said
+    assert coverage_told({"accuracy": 1.0}) == "this version has no prediction sets"
     assert (measured["mean_set_size"], measured["singletons"], measured["coverage_asked"]) == (1.0, 1.0, 0.75)
     assert measured["coverage_low"] < 0.75 < measured["coverage_high"]
 

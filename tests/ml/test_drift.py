@@ -219,6 +219,11 @@ def test_the_table_has_the_worst_first(found: Comparison) -> None:
     assert {row["verdict"] for row in rows} == {"as it was"}
 
 
+def test_the_trend_has_a_gap_where_a_day_has_no_verdict(found: Comparison) -> None:
+    usual, nothing = (drift_report.report("d", "drift_report", each, NAMES) for each in ({"v": found}, {}))
+    assert np.isnan(drift_pictures.distances([usual, nothing, usual])).tolist() == [False, True, False]
+
+
 @pytest.mark.slow
 def test_pictures_are_drawn_of_every_kind_of_day(reference: Reference, found: Comparison) -> None:
     night = sample(150, 1)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_pipeline.ml.gate import WrongEvidence, check_evidence, judge
+from mnist_pipeline.ml.gate import Incomparable, Unopposed, WrongEvidence, check_evidence, judge
 from mnist_pipeline.ml.paired import Comparison
 
 BETTER = Comparison(30, 3, 1_000, p_better=1e-6, p_worse=1.0, margin=0.0, p_within=1e-6)
@@ -17,17 +17,29 @@ NOISE = Comparison(3, 3, 1_000, p_better=0.66, p_worse=0.66, margin=0.0, p_withi
 WITHIN = Comparison(3, 3, 1_000, p_better=0.66, p_worse=0.66, margin=0.01, p_within=0.001)
 WORSE = Comparison(3, 30, 1_000, p_better=1.0, p_worse=1e-6, margin=0.0, p_within=1.0)
 GOOD = {"accuracy": 0.99, "macro_f1": 0.98}
+FIRST = Unopposed("nothing was in production")
 
 
 # --- judge ---
 
 
-@pytest.mark.parametrize("comparison", [None, BETTER, WITHIN])
-def test_a_candidate_above_every_minimum_is_deployed(comparison: Comparison | None) -> None:
-    verdict = judge(GOOD, {"accuracy": 0.95, "macro_f1": 0.9}, comparison)
+@pytest.mark.parametrize("compared", [FIRST, BETTER, WITHIN])
+def test_a_candidate_above_every_minimum_is_deployed(compared: Comparison | Unopposed) -> None:
+    verdict = judge(GOOD, {"accuracy": 0.95, "macro_f1": 0.9}, compared)
     assert verdict.deploy
     assert verdict.reason.startswith("deployed: accuracy 0.99 above 0.95, macro_f1 0.98 above 0.9; ")
-    assert verdict.reason.endswith(comparison.sentence() if comparison else "nothing was in production")
+    assert verdict.reason.endswith(
+        compared.sentence() if isinstance(compared, Comparison) else "nothing was in production"
+    )
+
+
+@pytest.mark.parametrize("minimums", [{}, {"accuracy": 0.95}, {"accuracy": 0.995}])
+def test_whoever_could_not_be_compared_with_production_is_refused_however_good(minimums: dict[str, float]) -> None:
+    verdict = judge(GOOD, minimums, Incomparable("production could not be asked"))
+    assert not verdict.deploy
+    assert verdict.reason.startswith("not deployed: ")
+    assert verdict.reason.endswith("production could not be asked")
+    assert verdict.evidence["not_compared"] == "production could not be asked"
 
 
 @pytest.mark.parametrize(
@@ -40,15 +52,15 @@ def test_a_candidate_above_every_minimum_is_deployed(comparison: Comparison | No
         ({"accuracy": 0.94}, "accuracy 0.94 is not above 0.95"),
     ],
 )
-@pytest.mark.parametrize("comparison", [None, BETTER, WITHIN])
-def test_the_gate_fails_closed(metrics: dict[str, float], fault: str, comparison: Comparison | None) -> None:
-    verdict = judge(metrics, {"accuracy": 0.95}, comparison)
+@pytest.mark.parametrize("compared", [FIRST, BETTER, WITHIN])
+def test_the_gate_fails_closed(metrics: dict[str, float], fault: str, compared: Comparison | Unopposed) -> None:
+    verdict = judge(metrics, {"accuracy": 0.95}, compared)
     assert not verdict.deploy
     assert verdict.reason == f"not deployed: {fault}"
 
 
 def test_a_minimum_that_is_no_number_lets_nothing_through() -> None:
-    assert not judge(GOOD, {"accuracy": math.nan}, None).deploy
+    assert not judge(GOOD, {"accuracy": math.nan}, FIRST).deploy
 
 
 def test_a_candidate_worse_than_production_is_refused_however_good() -> None:
@@ -78,7 +90,7 @@ def test_all_faults_are_told_at_once() -> None:
 
 
 def test_without_a_minimum_it_is_said_that_there_was_none() -> None:
-    assert "no minimum was set" in judge(GOOD, {}, None).reason
+    assert "no minimum was set" in judge(GOOD, {}, FIRST).reason
 
 
 def test_the_evidence_is_what_was_judged_and_fits_into_json() -> None:
@@ -88,7 +100,8 @@ def test_the_evidence_is_what_was_judged_and_fits_into_json() -> None:
     assert evidence["comparison"]["sentence"] == WORSE.sentence()
     assert json.loads(json.dumps(evidence, allow_nan=False)) == evidence
     assert (evidence["comparison"]["p_worse"], evidence["comparison"]["passes"]) == (1e-6, False)
-    assert "comparison" not in judge(GOOD, {}, None).evidence
+    alone = judge(GOOD, {}, FIRST).evidence
+    assert (alone["not_compared"], "comparison" in alone) == (FIRST.why, False)
 
 
 @given(

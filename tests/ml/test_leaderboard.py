@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 from mnist_pipeline.ml.leaderboard import Entry, Speed, holm, ranked, sentence, speed_of
-from mnist_pipeline.ml.leaderboard_pictures import standing
+from mnist_pipeline.ml.leaderboard_pictures import _few_ticks, standing
 from mnist_pipeline.ml.metrics import wilson_interval
 from mnist_pipeline.ml.predictor import Predictor
 
@@ -60,3 +64,20 @@ def test_speed_is_measured(predictor: Predictor) -> None:
 def test_the_picture_is_a_png(count: int) -> None:
     rows = ranked([entry(f"architecture{i}", range(i * 40)) for i in range(count)])
     assert standing(rows).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("times", [[0.02], [0.006, 0.03], [0.006, 0.11], [0.006, 9.0]])
+def test_the_times_have_few_labels_that_do_not_touch(times: list[float]) -> None:
+    """Within a decade matplotlib labels every ninth of it: 2×10⁻²3×10⁻²4×10⁻²."""
+    figure = Figure(figsize=(2.2, 1.5), dpi=110)
+    axes = figure.subplots()
+    axes.plot(times, times, "o")
+    axes.set_xscale("log")
+    axes.tick_params(axis="x", labelsize=8)
+    _few_ticks(axes, times)
+    FigureCanvasAgg(figure).draw()
+    low, high = axes.get_xlim()
+    shown = [each for each in axes.get_xticklabels(which="both") if low <= each.get_position()[0] <= high]
+    boxes = [each.get_window_extent() for each in shown if each.get_text()]
+    assert 1 <= len(boxes) <= 6
+    assert all(left.x1 < right.x0 for left, right in pairwise(boxes))

@@ -10,6 +10,7 @@ from digit_files import strokes
 from pngs import fits_the_page, picture
 
 from mnist_pipeline.ml import plots
+from mnist_pipeline.ml.drawing import inches_of
 from mnist_pipeline.ml.metrics import evaluate
 from mnist_pipeline.ml.training import Epoch
 
@@ -133,3 +134,21 @@ def test_names_are_text_and_no_formulas() -> None:
     picture(plots.contact_sheet(strokes(5), names))
     picture(plots.contact_sheets({name: (strokes(5), names) for name in names}))
     picture(plots.answers(strokes(1), np.full((1, 5), 0.2, np.float32), names))
+
+
+@pytest.mark.parametrize(
+    ("caption", "lines"),
+    [
+        ("5→9 88%", ["5→9 88%"]),
+        ("T-shirt/top→Ankle boot 97%", ["T-shirt/top→", "Ankle boot", "97%"]),
+        ("", [""]),
+    ],
+)
+def test_a_caption_that_is_wider_than_its_image_takes_several_lines(caption: str, lines: list[str]) -> None:
+    assert plots.caption_lines(caption) == lines
+
+
+def test_no_line_of_a_caption_is_wider_than_its_image() -> None:
+    lines = plots.caption_lines("a_class_of_one_endless_word_WWWWWWWWWWWWWW→another$one 100%")
+    assert len(lines) > 1
+    assert max(inches_of(line, plots.SMALL) for line in lines) <= plots.CAPTION

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from mnist_pipeline.ml.production_accuracy import REPORTED, SAMPLED, Told, measure, picture
+from mnist_pipeline.ml.production_accuracy import (
+    ABSTAINED,
+    NO_DIGIT,
+    REPORTED,
+    SAMPLED,
+    Told,
+    measure,
+    picture,
+)
 
 
 def told(count: int, right: int, *, kind: str = SAMPLED, version: str = "v-1", day: str = "2026-03-01") -> list[Told]:
@@ -26,6 +34,23 @@ def test_what_is_reported_is_never_mixed_with_what_was_sampled() -> None:
     measured = measure([*told(10, 0, kind=REPORTED), *told(10, 10)])
     assert measured[REPORTED]["accuracy"] == 0.0
     assert measured[SAMPLED]["accuracy"] == 1.0
+
+
+def test_images_that_got_no_label_are_no_mistakes_and_are_told_beside() -> None:
+    unanswered = [Told(SAMPLED, "v-1", "2026-03-01", answer, "7") for answer in (*[ABSTAINED] * 30, *[NO_DIGIT] * 20)]
+    measured = measure([*told(50, 49), *unanswered])[SAMPLED]
+    assert (measured["labelled"], measured["answered"], measured["accuracy"]) == (100, 50, 0.98)
+    assert (measured["abstained"], measured["no_digit"]) == (30, 20)
+    assert measured["mistakes"] == [{"truth": "7", "answer": "1", "count": 1}]
+    assert measured["by_version"]["v-1"]["abstained"] == 30
+
+
+def test_where_no_image_got_a_label_there_is_no_accuracy_and_nothing_to_draw() -> None:
+    measured = measure([Told(SAMPLED, "v-1", "2026-03-01", ABSTAINED, "7")])
+    assert "accuracy" not in measured[SAMPLED]
+    assert picture(measured) == picture(measure([]))
+    both = measure([Told(SAMPLED, "v-1", "2026-03-01", ABSTAINED, "7"), *told(9, 8, day="2026-03-02")])
+    assert picture(both) == picture(measure(told(9, 8, day="2026-03-02")))
 
 
 def test_nothing_was_said() -> None:

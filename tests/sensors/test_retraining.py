@@ -102,6 +102,21 @@ def test_while_a_training_is_under_way_no_other_is_asked_for(retrainer: Retraine
     assert "under way" in retrainer.reason
 
 
+def test_the_sensor_itself_asks_for_a_run_of_the_training_job(retrainer: Retrainer, tmp_path: Path) -> None:
+    """What a night has found a minute ago, seen by the definition that the daemon evaluates."""
+    retrainer.judged(datetime.now(timezone.utc) - MINUTE)
+    definitions = build_definitions({"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_DATASET": "embedded"})
+    sensor = definitions.resolve_sensor_def("retrain_on_drift")
+    with dg.build_sensor_context(instance=retrainer.instance, definitions=definitions) as context:
+        data = sensor.evaluate_tick(context)
+        (request,) = data.run_requests or ()
+        assert (request.tags[BECAUSE], sensor.job_name) == (f"{NIGHT}:{LOOKS_AS_IT_DID}", "training")
+    with dg.build_sensor_context(instance=retrainer.instance, definitions=definitions, cursor=data.cursor) as again:
+        assert not sensor.evaluate_tick(again).run_requests
+    made = {key.to_user_string() for key in definitions.resolve_job_def("training").asset_layer.executable_asset_keys}
+    assert {"feedback_digits", "processed_mnist_data", "digit_classifier", "model_evaluation"} <= made
+
+
 def test_it_runs_where_it_is_configured_and_launches_the_training(tmp_path: Path) -> None:
     env = {"MNIST_PIPELINE_STATE": str(tmp_path), "MNIST_DATASET": "embedded"}
     for setting, status in (("", "STOPPED"), ("off", "STOPPED"), ("on", "RUNNING")):

@@ -84,6 +84,18 @@ def test_a_row_says_which_of_the_images_sent_it_is_about(pipeline: Pipeline) -> 
     assert found == [(1, images[0]), (2, images[1]), (0, images[2]), (1, images[3])]
 
 
+@pytest.mark.parametrize("abstain", [False, True])
+def test_a_row_says_whether_a_label_was_given(pipeline: Pipeline, abstain: bool) -> None:
+    """Only `/predict` abstains; the most probable class is kept all the same, and a blank image has no row."""
+    deploy(pipeline.store, pipeline.four_or_nine())
+    image = pipeline.digits()["test"].images[0]
+    with served(pipeline.state, abstain=abstain) as client:
+        client.post("/predict", content=bytes(784) + image.tobytes(), headers=RAW)
+        client.post("/invocations", json={"inputs": [image.tolist()]})
+    found = [(row["door"], row["label"], row["abstained"]) for row in rows(pipeline.state / "prediction_log")]
+    assert found == [("predict", "4", abstain), ("invocations", "4", False)]
+
+
 def test_what_was_on_its_way_only_is_told_apart(pipeline: Pipeline) -> None:
     image = pipeline.digits()["test"].images[0].tobytes()
     with served(pipeline.state) as client:
