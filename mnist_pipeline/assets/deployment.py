@@ -16,7 +16,7 @@ from mnist_pipeline.ledger import ROLLBACKS, ByHand, Decision, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Verdict
 from mnist_pipeline.ml.paired import Comparison
-from mnist_pipeline.resources import Models, Tracking
+from mnist_pipeline.resources import Judging, Models, Tracking
 from mnist_pipeline.retries import retried
 from mnist_pipeline.storage.sealed import canonical, sha256
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
@@ -43,12 +43,13 @@ class DeploymentConfig(dg.Config):
     reason: str = Field("", description="why; force demands it")
     min_accuracy: float = Field(0.95, ge=0, le=1, description="test accuracy that must be exceeded")
     minimums: dict[str, float] = Field({}, description="further test metrics that must be exceeded, yours too")
-    margin: float = Field(
-        0.0,
+    margin: float | None = Field(
+        None,
         ge=0,
         le=0.5,
         description="0: the candidate must be better than production beyond noise; 0.002: it is enough that it is "
-        "shown to be worse by less than 0.2 points, so that a model of newer data replaces the old one",
+        "shown to be worse by less than 0.2 points, so that a model of newer data replaces the old one; empty: "
+        "MNIST_GATE_MARGIN",
     )
 
 
@@ -76,8 +77,10 @@ def production_digit_classifier(
     processed_mnist_data: DigitData,
     models: Models,
     tracking: Tracking,
+    judging: Judging,
 ) -> dg.MaterializeResult[str | None]:
     """A decision about what serves from now on; the value is the version that does."""
+    config = config.model_copy(update={} if config.margin is not None else {"margin": judging.margin})
     with retried(lambda: context.retry_number):
         store = models.open()
         before = store.current()  # first: whoever decides after this moment wins, an earlier attempt of ours too
@@ -157,7 +160,7 @@ def _gate(case: Case, config: DeploymentConfig, candidate: str, report_key: str,
     report = case.store.report(report_key)
     check_evidence(report, case.store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
-    comparison, alone = _against(case.store, case.serving, candidate, data, config.margin)
+    comparison, alone = _against(case.store, case.serving, candidate, data, config.margin or 0.0)
     verdict = judge(scalars(report["test"]), minimums, comparison, alone)
     about = {"report": report_key, "against": case.serving, "passed": verdict.deploy, "verdict": verdict.reason}
     return Verdict(verdict.deploy, verdict.reason, {**verdict.evidence, **about})

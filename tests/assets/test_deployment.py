@@ -46,6 +46,7 @@ def decide_on(
         processed_mnist_data=data or pipeline.digits(),
         models=pipeline.models,
         tracking=pipeline.untracked,
+        judging=pipeline.judging,
     )
     decision = pipeline.store.current()
     assert decision is not None
@@ -338,6 +339,7 @@ def test_who_loses_a_race_is_told_who_won(pipeline: Pipeline) -> None:
             processed_mnist_data=pipeline.digits(),
             models=OvertakenModels(location=str(pipeline.state / "models")),
             tracking=pipeline.untracked,
+            judging=pipeline.judging,
         )
     assert decisions(pipeline) == 2
     assert pipeline.store.production() == pipeline.value("digit_classifier")
