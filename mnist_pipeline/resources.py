@@ -173,11 +173,13 @@ class Drift(dg.ConfigurableResource):
 class Judging(dg.ConfigurableResource):
     """What has to be shown before another version serves, wherever nobody says otherwise.
 
-    margin: by which share a candidate may be worse and still pass the gate; the others: see `Rules` in `ml/contest.py`
-    and `pairs_of` in `contests.py`.
+    margin: by which share a candidate may be worse and still pass the gate; watch_deployments: whether its predecessor
+    watches a version that the gate has deployed, as it does after a promotion; the others: see `Rules` in
+    `ml/contest.py` and `pairs_of` in `contests.py`.
     """
 
     margin: float
+    watch_deployments: bool
     alpha: float
     disagreement: float
     less_sure: float
@@ -442,6 +444,7 @@ def _resources(
         ),
         "judging": Judging(
             margin=number(env, "MNIST_GATE_MARGIN", 0.0, high=0.5),
+            watch_deployments=one_of(env, "MNIST_WATCH", ("promotions", "deployments")) == "deployments",
             alpha=number(env, "MNIST_CONTEST_ALPHA", 0.05, low=1e-6, high=0.5),
             disagreement=number(env, "MNIST_CONTEST_DISAGREEMENT", 0.05, low=0.001, high=0.9),
             less_sure=number(env, "MNIST_CONTEST_LESS_SURE", 0.02, high=0.9),

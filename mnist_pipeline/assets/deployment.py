@@ -88,7 +88,8 @@ def production_digit_classifier(
         earlier = store.ledger.changed_for(case.request)
         if earlier:
             _check_it_holds(case, config, earlier)
-        decision = earlier or _decide(case, config, digit_classifier, model_evaluation, processed_mnist_data)
+        watched = judging.watch_deployments
+        decision = earlier or _decide(case, config, digit_classifier, model_evaluation, processed_mnist_data, watched)
     serves = before.serves if earlier and before else decision.serves
     context.log.info(f"decision {decision.number}{', made before' if earlier else ''}: {decision.reason}")
     with tracking.open(context) as tracker:
@@ -102,9 +103,11 @@ def production_digit_classifier(
     )
 
 
-def _decide(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
+def _decide(
+    case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData, watched: bool
+) -> Decision:
     if config.strategy == "quality":
-        return _by_quality(case, config, candidate, report_key, data)
+        return _by_quality(case, config, candidate, report_key, data, watched)
     try:
         choice = by_hand(case, config.strategy.value, config.version, config.reason, newest=candidate)
         new = choice.strategy == "challenge" and choice.version == candidate  # of others there is no report at hand
@@ -139,8 +142,11 @@ def _check_it_holds(case: Case, config: DeploymentConfig, earlier: Decision) -> 
     )
 
 
-def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
-    """The gate: evidence of this model on this data, minimums exceeded, better than production beyond noise."""
+def _by_quality(
+    case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData, watched: bool
+) -> Decision:
+    """The gate: evidence of this model on this data, minimums exceeded, better than production beyond noise. watched:
+    whether it is, by its predecessor, where the two could be compared."""
     store = case.store
     verdict = _gate(case, config, candidate, report_key, data)
     if verdict.deploy and case.serving == candidate:
@@ -149,7 +155,8 @@ def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key
         undone = "rolled back from it" if rollback.strategy in ROLLBACKS else "withdrew it"
         why = f"not deployed: decision {rollback.number} {undone} ({rollback.reason}); only manual or force"
         verdict = Verdict(False, f"{why} can bring it back", verdict.evidence)
-    return record(case, Choice("quality", candidate, verdict.reason), verdict.evidence, deploy=verdict.deploy)
+    choice, watched = Choice("quality", candidate, verdict.reason), watched and "comparison" in verdict.evidence
+    return record(case, choice, verdict.evidence, deploy=verdict.deploy, watched=watched)
 
 
 def _gate(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Verdict:
