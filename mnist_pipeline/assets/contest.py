@@ -113,10 +113,11 @@ def looked_at(
     from mnist_pipeline.ml.contest import Rules, judged
     from mnist_pipeline.ml.sequential import spent
 
-    pairs, gate = pairs_of(contest, traffic, at, only_corrections=only_corrections), gate_of(store, contest)
-    of_week = spent(alpha, contest.week(at)) if contest.watches else alpha
-    found: dict[str, Any] = {"gate": gate.passed, "expected": gate.expected, "watches": contest.watches}
-    return pairs, judged(pairs, Rules(alpha=of_week, **rules, **found))
+    pairs = pairs_of(contest, traffic, at, only_corrections=only_corrections)
+    if contest.watches:  # what the gate has found is no matter here, and all decisions would have to be read for it
+        return pairs, judged(pairs, Rules(alpha=spent(alpha, contest.week(at)), watches=True, **rules))
+    gate = gate_of(store, contest)
+    return pairs, judged(pairs, Rules(alpha=alpha, gate=gate.passed, expected=gate.expected, **rules))
 
 
 def decided(store: ModelStore, contest: Contest, pairs: "Pairs", finding: "Finding", request: str) -> Decision:

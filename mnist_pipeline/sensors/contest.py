@@ -19,7 +19,7 @@ from mnist_pipeline.resources import Judging, Models, Served
 from mnist_pipeline.store import LostRace, ModelStore
 
 TICK_S = 5  # the daemon's shortest
-LOOKS_S = (0.0, 2.5)  # from the beginning of a tick: so seldom does evidence wait for long
+LOOKS_S = (0.0, 2.5)  # from the beginning of a tick, to halve the wait; other sensors wait for the second one
 PAUSES = 5  # a look is followed by so many times as long without one: over a long log it takes its time
 REPORT_S = 3_600.0  # between two reports while the contest goes on
 OURS = "contests/"  # how requests begin by which this sensor decides

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pytest
 from people import in_a_file
 from pipelines import Pipeline, metadata
 
-from mnist_pipeline.assets.contest import ASKED_AS, NOBODY
+from mnist_pipeline.assets.contest import ASKED_AS, NOBODY, looked_at
 from mnist_pipeline.automation import contest_job
-from mnist_pipeline.contests import contest_in, now, pairs_of
+from mnist_pipeline.contests import WATCHED, contest_in, now, pairs_of
 from mnist_pipeline.deciding import Case, Choice, by_hand, record
 from mnist_pipeline.ledger import Decision
+from mnist_pipeline.ml.sequential import spent
 from mnist_pipeline.sensors import contest as contest_sensor
 from mnist_pipeline.sensors.contest import contests
 from mnist_pipeline.sensors.findings import alerts_of
@@ -161,12 +163,16 @@ def test_who_is_shown_to_be_better_is_promoted_and_its_predecessor_watches_until
     assert metadata(again, "production_digit_classifier")["serves_now"] == first
 
 
-def test_alike_and_passed_by_the_gate_is_promoted_without_a_word_of_people(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("with_a_share", [False, True])
+def test_alike_and_passed_by_the_gate_is_promoted_without_a_word_of_people(
+    pipeline: Pipeline, with_a_share: bool
+) -> None:
     first = str(pipeline.store.production())
     other = pipeline.variant(lambda network: network.classifier.bias.add_(0.1))
     decide(pipeline, "challenge", other, against=first, passed=True)
     answered(pipeline.state, "champion", first, [i % 10 for i in range(600)])
     answered(pipeline.state, "shadow", other, [i % 10 for i in range(600)])
+    answered(pipeline.state, "challenger", other, [i % 10 for i in range(60 * with_a_share)], first=1_000)
     assert reported(pipeline, least=601)["advice"] == "go_on"
     assert reported(pipeline)["strategy"] == "promotion"
     assert serves(pipeline) == (other, first, "promotion")
@@ -283,6 +289,26 @@ def test_what_the_gate_has_seen_is_tolerable(pipeline: Pipeline) -> None:
     answered(pipeline.state, "champion", first, [0] * 200, first=400)
     answered(pipeline.state, "shadow", other, [1] * 200, first=400)
     assert reported(pipeline)["strategy"] == "withdraw"
+
+
+def test_each_week_of_watching_begins_anew_with_less_of_alpha(contested: tuple[Pipeline, str, str]) -> None:
+    pipeline, first, other = contested
+    decide(pipeline, "promotion", other)
+    answered(pipeline.state, "champion", other, [1] * 9)
+    answered(pipeline.state, "shadow", first, [2] * 9)
+    corrected(pipeline.state, dict.fromkeys(range(9), "2"))
+    contest = contest_in(pipeline.store)
+    assert contest
+    rules = pipeline.judging.of_contests()
+    begun = datetime.fromisoformat(contest.began.time)
+    alphas = []
+    for week in range(3):
+        at = begun + week * WATCHED + timedelta(hours=1)
+        pairs, finding = looked_at(pipeline.store, contest, traffic(pipeline), at, **rules)
+        assert (contest.week(at), len(pairs.wins)) == (week + 1, 9 if week == 0 else 0)
+        alphas.append(sum(each.alpha for each in finding.tests))
+    assert alphas == pytest.approx([spent(0.05, week) for week in (1, 2, 3)])
+    assert reported(pipeline)["strategy"] == "automatic_rollback"
 
 
 # --- what the environment says ---
