@@ -59,7 +59,9 @@ class ContestConfig(dg.Config):
 @dg.asset(
     group_name="monitoring",
     kinds={"python"},
-    code_version=code_version("ml/contest.py", "ml/sequential.py", "contests.py", "assets/contest.py"),
+    code_version=code_version(
+        "ml/contest.py", "ml/sequential.py", "contests.py", "corrections.py", "assets/contest.py"
+    ),
     deps=["production_digit_classifier"],
     metadata=follows_only(),  # it decides, so it runs only when it is asked to
     pool="deployment",
