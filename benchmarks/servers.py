@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -103,6 +104,18 @@ def mlflow(graph: bytes) -> Iterator[Server]:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where it looks for uvicorn
         with _running([*command, "-h", "127.0.0.1", "-p", str(port)], {"PATH": path}) as (process, log):
             yield _ready(Server(process, port, 0.0), "/ping", time.perf_counter(), log)
+
+
+@contextmanager
+def daemon(env: Mapping[str, str]) -> Iterator[None]:
+    """Dagster's, over the whole code location and with the settings of the repository, in a home of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        shutil.copy(PROJECT / "dagster.yaml", home)
+        env = {**env, "DAGSTER_HOME": home, "MNIST_DATASET": "embedded", "MLFLOW_TRACKING_URI": "none"}
+        tables = [sys.executable, "-c", "import dagster; dagster.DagsterInstance.get().get_runs()"]
+        subprocess.run(tables, cwd=PROJECT, env={**os.environ, **env}, check=True)
+        with _running([sys.executable, "-m", "dagster._daemon", "run", "-m", "mnist_pipeline.definitions"], env):
+            yield
 
 
 @contextmanager

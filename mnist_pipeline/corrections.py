@@ -62,7 +62,19 @@ class Corrections:
 
     def of_page(self) -> list[Correction]:
         """One for each record, and for each picture in a folder of a class that no record is about."""
-        said = [
+        said = self._of_records()
+        known = {each.image for each in said}
+        loose = [name for name in self.traffic.feedback.list("images/") if name not in known]
+        return said + [
+            Correction(each.split("/")[1], "page", each, image=each) for each in loose if each.count("/") > 1
+        ]
+
+    def of_answers(self) -> list[Correction]:
+        """Those that name a request to the service. Raises StoreUnavailable."""
+        return [each for each in (*self._of_records(), *self.of_files()) if each.request_id]
+
+    def _of_records(self) -> list[Correction]:
+        return [
             Correction(
                 label=str(each["label"]),
                 origin="page",
@@ -72,11 +84,6 @@ class Corrections:
                 request_id=str(each.get("request_id") or ""),
             )
             for each in self.traffic.records()
-        ]
-        known = {each.image for each in said}
-        loose = [name for name in self.traffic.feedback.list("images/") if name not in known]
-        return said + [
-            Correction(each.split("/")[1], "page", each, image=each) for each in loose if each.count("/") > 1
         ]
 
     def of_files(self) -> Iterator[Correction]:

@@ -105,15 +105,24 @@ def check_choice(case: Case, choice: Choice) -> None:
         raise DecisionRefused(f"{choice.version} knows other classes than {case.serving}, so they cannot compete")
 
 
-def record(case: Case, choice: Choice, evidence: Mapping[str, Any] | None = None, *, deploy: bool = True) -> Decision:
-    """Write it down; deploy=False: all stays as it is. Raises what `check_choice` raises, and LostRace."""
+def record(
+    case: Case,
+    choice: Choice,
+    evidence: Mapping[str, Any] | None = None,
+    *,
+    deploy: bool = True,
+    watched: bool = False,
+) -> Decision:
+    """Write it down; deploy=False: all stays as it is. watched: by the version that has served until now, as after a
+    promotion. Raises what `check_choice` raises, and LostRace."""
     if deploy:
         check_choice(case, choice)
     outcome = OUTCOMES.get(choice.strategy, "deployed") if deploy else "kept"
-    rivals = {"challenge": choice.version, "promotion": case.serving}  # of any other decision there is none
+    rivals = {"challenge": choice.version, "promotion": case.serving}
+    others = case.serving if watched else None
     return case.store.decide(
         serves=choice.version if outcome == "deployed" else case.serving,
-        challenger=rivals.get(choice.strategy) if deploy else None,
+        challenger=rivals.get(choice.strategy, others) if deploy else None,
         strategy=choice.strategy,
         outcome=outcome,
         candidate=choice.version,

@@ -56,10 +56,10 @@ class Decision:
     time: str  # ISO 8601, UTC
     previous: str  # sha256 of the bytes of decision `number` - 1; "" for the first
     request: str = ""  # what asked for it, the same when it asks again; "" where nobody said
-    challenger: str | None = None  # the version that competes with `serves`, or after a promotion its predecessor
+    challenger: str | None = None  # the version that competes with `serves`, or its predecessor, where that watches
     challenger_digest: str = ""  # sha256 of the challenger's card.json
     contest: int = 0  # the decision since which these two compete, 0 without a challenger
-    watches: bool = False  # the challenger is the predecessor of a promoted version: the yardstick for a rollback
+    watches: bool = False  # the challenger is the predecessor of the one that serves: the yardstick for a rollback
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Ledger:
     def _chained(self, draft: Decision) -> Decision:
         """`draft` bound to the decision before it."""
         before = draft.number - 1
-        if draft.outcome != "deployed" or draft.strategy == "promotion":
+        if draft.outcome != "deployed" or draft.strategy == "promotion" or draft.challenger:
             draft = _carried_over(draft, self.read(before) if before else None)
         draft = replace(draft, previous=sha256(self.blobs.read(_key(before))) if before else "")
         return replace(draft, contest=draft.number) if draft.challenger and not draft.contest else draft
@@ -153,8 +153,10 @@ def _carried_over(draft: Decision, before: Decision | None) -> Decision:
     serves, digest = (before.serves, before.card_digest) if before else (None, "")
     rival = before.challenger if before else None
     if draft.outcome == "deployed":
-        if (draft.serves, draft.challenger) != (rival, serves):
+        if draft.strategy == "promotion" and draft.serves != rival:
             raise ValueError(f"a promotion has champion and challenger change places: {rival!r} is to serve")
+        if draft.challenger != serves:
+            raise ValueError(f"who has served before is who watches: {serves!r}, not {draft.challenger!r}")
         return replace(draft, challenger_digest=digest, watches=True)
     if draft.serves != serves:
         raise ValueError(f"{draft.outcome!r} leaves production as it is: serves={serves!r}, not {draft.serves!r}")

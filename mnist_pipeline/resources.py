@@ -170,6 +170,28 @@ class Drift(dg.ConfigurableResource):
         return Limits(self.false_alarms / max(1, comparisons), self.tolerance, self.strong, self.least_images)
 
 
+class Judging(dg.ConfigurableResource):
+    """What has to be shown before another version serves, wherever nobody says otherwise.
+
+    margin: by which share a candidate may be worse and still pass the gate; watch_deployments: whether its predecessor
+    watches a version that the gate has deployed, as it does after a promotion; the others: see `Rules` in
+    `ml/contest.py` and `pairs_of` in `contests.py`.
+    """
+
+    margin: float
+    watch_deployments: bool
+    alpha: float
+    disagreement: float
+    less_sure: float
+    least: int
+    only_corrections: bool
+
+    def of_contests(self, other: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Those of contests by name. other: what counts instead, where it is not None."""
+        own = self.model_dump(include={"alpha", "disagreement", "less_sure", "least", "only_corrections"})
+        return own | {name: value for name, value in (other or {}).items() if value is not None}
+
+
 class Training(dg.ConfigurableResource):
     """Where models are trained, and where a training that is killed finds its checkpoints again.
 
@@ -419,6 +441,15 @@ def _resources(
             strong=number(env, "MNIST_DRIFT_STRONG", 0.25, high=1.0),
             least_images=whole(env, "MNIST_DRIFT_LEAST_IMAGES", 30, "images", low=10, high=5_000),
             accuracy_floor=number(env, "MNIST_DRIFT_ACCURACY", 0.9, high=1.0),
+        ),
+        "judging": Judging(
+            margin=number(env, "MNIST_GATE_MARGIN", 0.0, high=0.5),
+            watch_deployments=one_of(env, "MNIST_WATCH", ("promotions", "deployments")) == "deployments",
+            alpha=number(env, "MNIST_CONTEST_ALPHA", 0.05, low=1e-6, high=0.5),
+            disagreement=number(env, "MNIST_CONTEST_DISAGREEMENT", 0.05, low=0.001, high=0.9),
+            less_sure=number(env, "MNIST_CONTEST_LESS_SURE", 0.02, high=0.9),
+            least=whole(env, "MNIST_CONTEST_LEAST_IMAGES", 500, "images", low=1, high=10_000_000),
+            only_corrections=one_of(env, "MNIST_CONTEST_LABELS", ("corrections", "sampled")) == "corrections",
         ),
         "training": Training(
             location=at("checkpoints"),

@@ -170,11 +170,6 @@ class Traffic:
                 missing.discard(row["request_id"])
                 yield row
 
-    def labels(self) -> dict[str, str]:
-        """Request -> what it was, as people said; of several answers the newest. Raises StoreUnavailable."""
-        said = sorted(self.records(), key=lambda record: str(record["time"]))
-        return {str(each["request_id"]): str(each["label"]) for each in said if each.get("request_id")}
-
     def records(self) -> Iterator[dict[str, Any]]:
         """Every record of feedback: `label`, `image` (its name on the shelf), `time`, `request_id`. In old
         ones `model_version` is who was in production, and need not be who had answered."""

@@ -21,7 +21,7 @@ from mnist_pipeline.files import read_value
 from mnist_pipeline.ml.config import ModelConfig
 from mnist_pipeline.ml.conformal import CONFORMAL, PredictionSets
 from mnist_pipeline.ml.digits import DigitData
-from mnist_pipeline.resources import Drift, Mail, Models, Pictures, Tracking, dev_resources
+from mnist_pipeline.resources import Drift, Judging, Mail, Models, Pictures, Tracking, dev_resources
 from mnist_pipeline.store import ModelStore
 
 if TYPE_CHECKING:
@@ -109,6 +109,11 @@ class Pipeline:
     @property
     def store(self) -> ModelStore:
         return self.models.open()
+
+    @property
+    def judging(self) -> Judging:
+        found: Judging = self._resource("judging")
+        return found
 
     @property
     def mail(self) -> Mail:

@@ -159,6 +159,19 @@ def test_a_contest_is_a_chain_of_decisions(pipeline: Pipeline) -> None:
     assert rolled_back.number == 6
 
 
+def test_a_deployment_may_be_watched_by_whoever_served_before(pipeline: Pipeline) -> None:
+    first, other = str(pipeline.store.production()), pipeline.variant(nudged)
+    record(now(pipeline), Choice("quality", other, "shown"), watched=True)
+    assert stands(pipeline) == (other, first, "deployed", 2, True)
+    decide(pipeline, "automatic_rollback", first)
+    assert stands(pipeline) == (first, None, "deployed", 0, False)
+    with pytest.raises(ValueError, match="who has served before is who watches"):
+        pipeline.store.decide(
+            serves=first, challenger=pipeline.variant(lambda network: network.classifier.bias.add_(0.3)),
+            strategy="manual", outcome="deployed", candidate=first, reason="x", evidence={}, actor="x", expected=3,
+        )  # fmt: skip
+
+
 def test_whoever_is_deployed_past_the_contest_ends_it(pipeline: Pipeline) -> None:
     other, third = pipeline.variant(nudged), pipeline.variant(lambda network: network.classifier.bias.add_(0.2))
     decide(pipeline, "challenge", other)

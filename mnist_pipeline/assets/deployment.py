@@ -16,7 +16,7 @@ from mnist_pipeline.ledger import ROLLBACKS, ByHand, Decision, withdrawn_by
 from mnist_pipeline.ml.digits import DigitData
 from mnist_pipeline.ml.gate import Incomparable, Unopposed, Verdict
 from mnist_pipeline.ml.paired import Comparison
-from mnist_pipeline.resources import Models, Tracking
+from mnist_pipeline.resources import Judging, Models, Tracking
 from mnist_pipeline.retries import retried
 from mnist_pipeline.storage.sealed import canonical, sha256
 from mnist_pipeline.store import CorruptVersion, ModelStore, UnknownVersion
@@ -43,12 +43,13 @@ class DeploymentConfig(dg.Config):
     reason: str = Field("", description="why; force demands it")
     min_accuracy: float = Field(0.95, ge=0, le=1, description="test accuracy that must be exceeded")
     minimums: dict[str, float] = Field({}, description="further test metrics that must be exceeded, yours too")
-    margin: float = Field(
-        0.0,
+    margin: float | None = Field(
+        None,
         ge=0,
         le=0.5,
         description="0: the candidate must be better than production beyond noise; 0.002: it is enough that it is "
-        "shown to be worse by less than 0.2 points, so that a model of newer data replaces the old one",
+        "shown to be worse by less than 0.2 points, so that a model of newer data replaces the old one; empty: "
+        "MNIST_GATE_MARGIN",
     )
 
 
@@ -79,8 +80,10 @@ def production_digit_classifier(
     processed_mnist_data: DigitData,
     models: Models,
     tracking: Tracking,
+    judging: Judging,
 ) -> dg.MaterializeResult[str | None]:
     """A decision about what serves from now on; the value is the version that does."""
+    config = config.model_copy(update={} if config.margin is not None else {"margin": judging.margin})
     with retried(lambda: context.retry_number):
         store = models.open()
         before = store.current()  # first: whoever decides after this moment wins, an earlier attempt of ours too
@@ -88,7 +91,8 @@ def production_digit_classifier(
         earlier = store.ledger.changed_for(case.request)
         if earlier:
             _check_it_holds(case, config, earlier)
-        decision = earlier or _decide(case, config, digit_classifier, model_evaluation, processed_mnist_data)
+        watched = judging.watch_deployments
+        decision = earlier or _decide(case, config, digit_classifier, model_evaluation, processed_mnist_data, watched)
     serves = before.serves if earlier and before else decision.serves
     context.log.info(f"decision {decision.number}{', made before' if earlier else ''}: {decision.reason}")
     with tracking.open(context) as tracker:
@@ -102,9 +106,11 @@ def production_digit_classifier(
     )
 
 
-def _decide(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
+def _decide(
+    case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData, watched: bool
+) -> Decision:
     if config.strategy == "quality":
-        return _by_quality(case, config, candidate, report_key, data)
+        return _by_quality(case, config, candidate, report_key, data, watched)
     try:
         choice = by_hand(case, config.strategy.value, config.version, config.reason, newest=candidate)
         new = choice.strategy == "challenge" and choice.version == candidate  # of others there is no report at hand
@@ -139,8 +145,11 @@ def _check_it_holds(case: Case, config: DeploymentConfig, earlier: Decision) -> 
     )
 
 
-def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Decision:
-    """The gate: evidence of this model on this data, minimums exceeded, better than production beyond noise."""
+def _by_quality(
+    case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData, watched: bool
+) -> Decision:
+    """The gate: evidence of this model on this data, minimums exceeded, better than production beyond noise. watched:
+    whether it is, by its predecessor, where the two could be compared."""
     store = case.store
     verdict = _gate(case, config, candidate, report_key, data)
     if verdict.deploy and case.serving == candidate:
@@ -149,7 +158,8 @@ def _by_quality(case: Case, config: DeploymentConfig, candidate: str, report_key
         undone = "rolled back from it" if rollback.strategy in ROLLBACKS else "withdrew it"
         why = f"not deployed: decision {rollback.number} {undone} ({rollback.reason}); only manual or force"
         verdict = Verdict(False, f"{why} can bring it back", verdict.evidence)
-    return record(case, Choice("quality", candidate, verdict.reason), verdict.evidence, deploy=verdict.deploy)
+    choice, watched = Choice("quality", candidate, verdict.reason), watched and "comparison" in verdict.evidence
+    return record(case, choice, verdict.evidence, deploy=verdict.deploy, watched=watched)
 
 
 def _gate(case: Case, config: DeploymentConfig, candidate: str, report_key: str, data: DigitData) -> Verdict:
@@ -160,7 +170,7 @@ def _gate(case: Case, config: DeploymentConfig, candidate: str, report_key: str,
     report = case.store.report(report_key)
     check_evidence(report, case.store.card(candidate).digest, data.digest())
     minimums = {"accuracy": config.min_accuracy, **config.minimums}
-    compared = _against(case.store, case.serving, candidate, data, config.margin)
+    compared = _against(case.store, case.serving, candidate, data, config.margin or 0.0)
     verdict = judge(scalars(report["test"]), minimums, compared)
     about = {"report": report_key, "against": case.serving, "passed": verdict.deploy, "verdict": verdict.reason}
     return Verdict(verdict.deploy, verdict.reason, {**verdict.evidence, **about})

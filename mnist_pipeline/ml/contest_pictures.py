@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mnist_pipeline.ml.drawing import PALE, SERIES, message, panel, png
+from mnist_pipeline.ml.drawing import PALE, looks_of, message, panel, png
 from mnist_pipeline.ml.sequential import Test
 
 FLOOR = -3.0  # powers of ten: what speaks strongly against a question is drawn at the bottom
@@ -13,7 +13,8 @@ MOST = 2_000  # points of a line
 
 def evidence_over_answers(tests: Sequence[Test]) -> bytes:
     """A line a test, in powers of ten; the dashed line of its colour is where its question is answered."""
-    seen = [(test, look) for test, look in zip(tests, SERIES, strict=False) if len(test.path)]
+    looks = looks_of(test.name for test in tests)
+    seen = [(test, looks[test.name]) for test in tests if len(test.path)]
     if not seen:
         return message("nobody has asked anything yet that both have answered")
     figure, axes = panel(8.5, 4.2)

@@ -13,6 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 BETS = np.geomspace(0.01, 0.9, 12)  # shares of the largest bet that cannot ruin
+STAKES = BETS / BETS.sum()  # laid on each: most on the large ones, for what is clear is to be found soon
+
+
+def spent(alpha: float, part: int) -> float:
+    """What part 1, 2, 3 … of something without end may take of alpha: all of them together take no more than that.
+
+    alpha x 6 / (pi x part)^2, as the reciprocals of the squares sum to pi^2 / 6.
+    """
+    return alpha * 6 / (math.pi * part) ** 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,7 @@ def mean_above(values: np.ndarray, floor: float) -> np.ndarray:
     gains = (values - floor) / 2  # at least -(1 + floor) / 2
     bets = BETS / ((1 + floor) / 2)
     fortunes = np.cumsum(np.log1p(gains[None, :] * bets[:, None]), axis=1)
-    return np.asarray(np.logaddexp.reduce(fortunes, axis=0) - math.log(len(bets)))
+    return np.asarray(np.logaddexp.reduce(fortunes + np.log(STAKES)[:, None], axis=0))
 
 
 def mean_below(values: np.ndarray, ceiling: float) -> np.ndarray:

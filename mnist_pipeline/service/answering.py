@@ -55,7 +55,7 @@ class Room:
 
 class Answering:
     """What all requests share. at_once: requests for which there is `room`; share: of the requests that the challenger
-    answers, 0 for it to run in the shadow."""
+    answers; to all others it answers in the shadow."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Answering:
         answer = Answer(by, look, await self.batcher.probabilities(by.predictor, look.images))
         self._note(answer, door, request_id)
         rival = standing.challenger
-        if rival and (self.share == 0 or rival.shadow_only) and by.role == "champion":
+        if rival and by.role == "champion":  # with a share too: on other images nobody sees whether they agree
             self._shadow(rival, answer, door, request_id)
         return answer
 

@@ -23,8 +23,8 @@ HOST, PORT = "127.0.0.1", 8000
 @dataclass(frozen=True)
 class Settings:
     """What can be turned. at_once: requests that may be at work; batch: images in one run of the network, 1 for none
-    together; wait_s: that a run waits for more of them; share: of the requests that the challenger answers, 0 for it
-    to run in the shadow; abstain: whether an answer has no label where several are possible."""
+    together; wait_s: that a run waits for more of them; share: of the requests that the challenger answers, while it
+    runs in the shadow of the others; abstain: whether an answer has no label where several are possible."""
 
     host: str = HOST
     port: int = PORT

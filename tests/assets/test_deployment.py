@@ -47,6 +47,7 @@ def decide_on(
         processed_mnist_data=data or pipeline.digits(),
         models=pipeline.models,
         tracking=pipeline.untracked,
+        judging=pipeline.judging,
     )
     decision = pipeline.store.current()
     assert decision is not None
@@ -162,6 +163,17 @@ def test_a_model_that_is_no_better_leaves_the_champion_in_place(pipeline: Pipeli
     assert (decision.outcome, decision.serves, decision.candidate) == ("kept", serving, other)
     assert decision.reason.startswith("kept: no better than production beyond noise, so production stays: +0.00% on")
     assert decision.evidence["comparison"]["p_better"] == 1.0
+
+
+def test_the_environment_says_by_how_much_it_may_be_worse_and_whether_its_predecessor_watches(
+    pipeline: Pipeline, tmp_path: Path
+) -> None:
+    serving, other = pipeline.value("digit_classifier"), pipeline.variant(nudge(0.1))
+    told = pipeline.copy(tmp_path / "told", MNIST_GATE_MARGIN="0.05", MNIST_WATCH="deployments")
+    assert decide_on(told, other, evaluated(told, other), margin=0.0).outcome == "kept"  # a run may say otherwise
+    decision = decide_on(told, other, evaluated(told, other))
+    assert (decision.outcome, decision.serves, decision.challenger) == ("deployed", other, serving)
+    assert (decision.watches, decision.evidence["comparison"]["margin"]) == (True, 0.05)
 
 
 def test_with_a_margin_a_model_that_is_not_worse_is_deployed(pipeline: Pipeline) -> None:
@@ -462,6 +474,7 @@ def test_who_loses_a_race_is_told_who_won(pipeline: Pipeline) -> None:
             processed_mnist_data=pipeline.digits(),
             models=OvertakenModels(location=str(pipeline.state / "models")),
             tracking=pipeline.untracked,
+            judging=pipeline.judging,
         )
     assert decisions(pipeline) == 2
     assert pipeline.store.production() == pipeline.value("digit_classifier")
