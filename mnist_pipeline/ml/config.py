@@ -177,7 +177,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.3,
         "five_views": True,
         "optimizer": "muon",
-        "epochs": 20,
+        "epochs": 26,
         "min_steps": 500,
         "ema_decay": 0.998,
         "shift": 2,
