@@ -7,7 +7,9 @@ import numpy as np
 from mnist_pipeline.ml.drawing import PALE, looks_of, message, panel, png
 from mnist_pipeline.ml.sequential import Test
 
-FLOOR = -3.0  # powers of ten: what speaks strongly against a question is drawn at the bottom
+FLOOR = (
+    -3.0
+)  # powers of ten: what speaks strongly against a question is drawn at the bottom, and strongly for it on top
 MOST = 2_000  # points of a line
 
 
@@ -17,18 +19,19 @@ def evidence_over_answers(tests: Sequence[Test]) -> bytes:
     seen = [(test, looks[test.name]) for test in tests if len(test.path)]
     if not seen:
         return message("nobody has asked anything yet that both have answered")
+    top = max([3.0, *(test.threshold / np.log(10) + 1 for test, _ in seen)])
     figure, axes = panel(8.5, 4.2)
     for test, (color, marker, style) in seen:
         every = np.unique(np.linspace(0, len(test.path) - 1, MOST).astype(int))
-        height = np.maximum(test.path[every] / np.log(10), FLOOR)
+        height = np.clip(test.path[every] / np.log(10), FLOOR, top)
         axes.plot(every + 1, height, color=color, ls=style, label=test.name)
         axes.plot(every[-1] + 1, height[-1], marker, color=color, ms=5)
         axes.axhline(test.threshold / np.log(10), color=color, ls=(0, (2, 3)), lw=1)
     axes.axhline(0, color=PALE, lw=1, zorder=0)
-    top = max([3.0, *(test.threshold / np.log(10) + 1 for test, _ in seen)])
-    axes.set_ylim(FLOOR - 0.2, top)
+    axes.set_ylim(FLOOR - 0.2, top + 0.2)
     axes.set_yticks(range(int(FLOOR), int(top) + 1), [_power(at) for at in range(int(FLOOR), int(top) + 1)])
     axes.set_xlim(0, None)
+    axes.locator_params("x", integer=True)
     axes.set_xlabel("answers that the question is about")
     axes.set_ylabel("evidence (e-value)")
     figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
