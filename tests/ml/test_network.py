@@ -67,7 +67,7 @@ def test_dropout_works_in_training_only() -> None:
 
 @given(
     share=st.floats(0.01, 0.99),
-    shape=st.lists(st.integers(1, 40), min_size=2, max_size=3),
+    shape=st.lists(st.integers(1, 20), min_size=1, max_size=2),
     dtype=st.sampled_from([torch.float32, torch.bfloat16]),
 )
 @settings(deadline=None, max_examples=50)
@@ -80,7 +80,7 @@ def test_dropout_drops_the_share_asked_for_and_scales_what_it_keeps(
     kept = left != 0
     assert (left.dtype, left.shape) == (dtype, features.shape)
     assert kept.float().mean().item() == pytest.approx(1 - share, abs=5 * (share * (1 - share) / kept.numel()) ** 0.5)
-    assert left[kept].float().numpy() == pytest.approx(1 / (1 - share), rel=0.01)
+    assert torch.allclose(left[kept].float(), torch.tensor(1 / (1 - share)), rtol=0.01)
 
 
 def test_dropout_repeats_itself_from_the_same_state_of_torchs_generator() -> None:
