@@ -139,14 +139,13 @@ def _rows(place: Sequence[pa.Array], pixels: np.ndarray, seen: np.ndarray, score
     confidence = np.full(count, np.nan, np.float32)
     probabilities[seen], confidence[seen] = found.probabilities, found.confidence
     possible = scorer.predictor.sets.among(found.probabilities)
-    labels = np.full(count, None, object)
-    labels[seen] = np.asarray(scorer.class_names, object)[found.labels]
+    labels, blank = np.zeros(count, np.int64), ~seen
+    labels[seen], silent = found.labels, blank.copy()
     if scorer.abstain and possible is not None:
-        labels[np.flatnonzero(seen)[possible.sum(1) > 1]] = None
-    blank = ~seen
+        silent[np.flatnonzero(seen)[possible.sum(1) > 1]] = True
     columns = [
         *place,
-        pa.array(labels, pa.string()),
+        pa.array(scorer.class_names, pa.string()).take(pa.array(labels, mask=silent)),
         pa.array(confidence, pa.float32(), mask=blank),
         _sets(possible, found.probabilities, seen, scorer.class_names),
         *(pa.array(column, pa.float32(), mask=blank) for column in probabilities.T),
@@ -161,11 +160,17 @@ def _sets(possible: np.ndarray | None, probabilities: np.ndarray, seen: np.ndarr
     """A list for each of N images. possible: bool [M, classes], of those that show a digit."""
     if possible is None:
         return pa.nulls(len(seen), pa.list_(pa.string()))
-    order = np.argsort(-probabilities, 1, kind="stable")
+    sizes = possible.sum(1)
     ends = np.zeros(len(seen) + 1, np.int32)
-    ends[1:][seen] = possible.sum(1)
-    members = np.asarray(names, object)[order[np.take_along_axis(possible, order, 1)]]
-    return pa.ListArray.from_arrays(ends.cumsum(dtype=np.int32), pa.array(members, pa.string()), mask=pa.array(~seen))
+    ends[1:][seen] = sizes
+    several = sizes > 1  # seldom, and only these have to be sorted
+    order = np.argsort(-probabilities[several], 1, kind="stable")
+    members = np.empty(sizes.sum(), np.int64)
+    of_several = np.repeat(several, sizes)
+    members[of_several] = order[np.take_along_axis(possible[several], order, 1)]
+    members[~of_several] = possible[sizes == 1].argmax(1)
+    texts = pa.array(names, pa.string()).take(pa.array(members))
+    return pa.ListArray.from_arrays(ends.cumsum(dtype=np.int32), texts, mask=pa.array(~seen))
 
 
 def _where_seen(values: np.ndarray, seen: np.ndarray) -> pa.Array:

@@ -86,7 +86,7 @@ def need_nothing(images: np.ndarray, preparation: Preparation) -> np.ndarray:
     if preparation == "resize":
         return pixels.min(1) != pixels.max(1)
     black = (pixels[:, _BORDER] < _CLEAN).sum(1) > len(_BORDER) // 2  # so the median is below too
-    return black & ((pixels >= _INKED).sum(1) >= _LEAST_INK)
+    return black & ((pixels >= _INKED).sum(1, dtype=np.uint16) >= _LEAST_INK)  # a quarter of the time of int64
 
 
 def _as_mnist(grey: np.ndarray) -> np.ndarray | None:
