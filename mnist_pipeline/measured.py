@@ -80,11 +80,13 @@ def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
 def _told(said: Correction, row: Mapping[str, Any]) -> Told:
     day = str(row["night"]) if "night" in row else row["time"].strftime("%Y-%m-%d")
     kind = REPORTED if said.origin == "page" else SAMPLED
-    return Told(kind, row["model_version"], day, _answer(row), said.label)
+    return Told(kind, row["model_version"], day, answer_in(row), said.label)
 
 
-def _answer(row: Mapping[str, Any]) -> str:
-    """A night has no label where it gave none, the log says so beside it; of a blank image there is no confidence."""
+def answer_in(row: Mapping[str, Any]) -> str:
+    """Of a row of a night or of the log: a class, ABSTAINED or NO_DIGIT.
+
+    A night has no label where it gave none, the log says so beside it; of a blank image there is no confidence."""
     if row.get("abstained"):  # null in a part from before it was kept
         return ABSTAINED
     if row["label"] is None:

@@ -123,19 +123,14 @@ def _version(each: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _answer(row: dict[str, Any]) -> str:
-    said = f"{_label(row)} ({share(row['confidence'])})"
+    from mnist_pipeline.measured import answer_in  # NumPy comes with it
+
+    said = f"{answer_in(row)} ({share(row['confidence'])})"
     if "night" in row:
         return f"{said}, {row['file']} row {row['row']} of night {row['night']}, decision {row['decision']}"
     return (
         f"{said}, image {row['index']} by {row['role']} at {row['door']}{_at(row['time'])}, decision {row['decision']}"
     )
-
-
-def _label(row: dict[str, Any]) -> str:
-    """What was answered; of a blank image there is no confidence either."""
-    if row.get("abstained") or (row["label"] is None and row["confidence"] is not None):
-        return "abstained"
-    return str(row["label"] or "no digit")
 
 
 def _report(report: dict[str, Any]) -> str:

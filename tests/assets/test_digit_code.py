@@ -6,7 +6,7 @@ import ast
 import re
 
 import pytest
-from test_tabular_code import PACKAGE, below
+from test_tabular_code import PACKAGE, below, reached
 
 NAMED = re.compile(r"ml/\w+\.py")
 SHARED = ("assets/model.py", "assets/evaluation.py")  # whose lists and functions other assets take
@@ -37,19 +37,9 @@ def named(modules: list[str]) -> set[str]:
     return {text for text in texts if isinstance(text, str) and NAMED.fullmatch(text)}
 
 
-def reached(modules: list[str]) -> set[str]:
-    seen: set[str] = set()
-    waiting = [found for module in modules for found in below(module)]
-    while waiting:
-        module = waiting.pop()
-        if module not in seen:
-            seen.add(module)
-            waiting += below(module)
-    return seen
-
-
 @pytest.mark.parametrize("asset", WITHOUT_INFLUENCE)
 def test_no_module_is_forgotten(asset: str) -> None:
     modules = modules_of(asset)
-    missing = reached(modules) - named(modules) - PICTURES
+    imported = reached(found for module in modules for found in below(module))
+    missing = imported - named(modules) - PICTURES
     assert missing == {f"ml/{name}.py" for name in WITHOUT_INFLUENCE[asset]}
